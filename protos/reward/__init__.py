@@ -1,0 +1,1 @@
+"""The contract between trainers and reward servers, and the code generated from it."""

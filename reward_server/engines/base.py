@@ -1,0 +1,68 @@
+"""What an engine is: one prompt in, one checked answer out.
+
+A judge decides what to ask and what an answer means; an engine only gets it answered, and says clearly when it can't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from reward_server.domain import Health
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message to a judge's model."""
+
+    role: str  # "system", "user" or "assistant"
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to a judge's model."""
+
+    messages: Sequence[ChatMessage]
+    max_tokens: int  # at least 1
+    schema: Mapping[str, Any] | None = None  # JSON schema of the answer; None = free text
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said, complete: an engine raises rather than return half an answer as if it were whole."""
+
+    text: str
+    finish: str  # "stop", or "length": max_tokens was reached
+    prompt_token_count: int
+    decoded_token_count: int
+    queue_ms: float  # waiting for a free slot before it was sent
+    host_ms: float  # from sending to the whole answer
+
+
+class Engine(Protocol):
+    """Answers questions. One instance serves all judges that name it, from one event loop."""
+
+    async def start(self) -> None:
+        """Opens connections or starts its child process. An unreachable host is no error here: see `health`."""
+
+    async def close(self) -> None:
+        """Closes connections, ends its child process. Nothing is left running."""
+
+    async def ask(self, question: Question, timeout_s: float) -> Answer:
+        """Returns the answer, or raises an `EngineError` (see `reward_server.errors`) within `timeout_s`.
+
+        Cancelling it cancels the work at the host. Questions asked at the same time wait here for their turn.
+        """
+
+    async def check(self) -> Health:
+        """Asks the host whether it can serve the configured model at the configured context, and remembers it."""
+
+    def health(self) -> Health:
+        """Returns what is known now, from the last check and the last answers; asks nobody."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns, as JSON-able data, what shapes an answer: model, its digest where known, load and sampling options."""

@@ -1,0 +1,134 @@
+"""What can go wrong in the server, in one tree, and the one table that says how it reaches a caller.
+
+    RewardServerError
+    |- ConfigError            mend the configuration: file, key or line, what is wrong, what would be right
+    |- RequestError           the caller mends the request
+    |  |- MalformedRequest    lengths that don't match, undecodable bytes
+    |  |- MissingColumn       a reward needs a column that was not sent
+    |  |- UnknownReward       no reward of that name
+    |  |- VersionMismatch     the version asked for is not the one served
+    |  |- TooLarge            over a limit
+    |  `- Unauthenticated     token missing or wrong
+    |- WorkerError            a person's code did not return, seen from the pool
+    |  |- WorkRaised          it raised; the message is its own
+    |  |- WorkTimedOut        it ran past its limit and was killed
+    |  |- WorkerDied          its process ended under it (crash, out of memory, exit)
+    |  `- PoolClosed          the server is shutting down
+    `- EngineError            a judge's model gave no usable answer
+       |- HostUnreachable     no connection, or it broke: another host or a later try may do
+       |- HostBusy            the host said so: later
+       |- ModelMissing        the host has no such model: pull it
+       |- PromptTooLong       the prompt does not fit the context: nothing to retry
+       |- AnswerTimedOut      no answer in the time given
+       |- BadAnswer           an answer that is none: incomplete, not the agreed shape: a new seed may do
+       `- HostRefused         the host rejects the request itself: a bug or a wrong option
+"""
+
+from __future__ import annotations
+
+import grpc
+
+
+class RewardServerError(Exception):
+    """Base of all errors that the server raises on purpose."""
+
+
+class ConfigError(RewardServerError):
+    """The configuration is wrong. `problems` holds one line per mistake, each naming file, line and key."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class RequestError(RewardServerError):
+    """The caller's request cannot be served as it is."""
+
+
+class MalformedRequest(RequestError):
+    """The request contradicts itself."""
+
+
+class MissingColumn(RequestError):
+    """A reward needs a column that was not sent."""
+
+
+class UnknownReward(RequestError):
+    """No reward of that name."""
+
+
+class VersionMismatch(RequestError):
+    """The version asked for is not the one served."""
+
+
+class TooLarge(RequestError):
+    """Over a limit of the server."""
+
+
+class Unauthenticated(RequestError):
+    """The token is missing or wrong."""
+
+
+class WorkerError(RewardServerError):
+    """Work in the pool did not return a result."""
+
+
+class WorkRaised(WorkerError):
+    """The code raised; the message says what."""
+
+
+class WorkTimedOut(WorkerError):
+    """The code ran past its limit; its process was killed."""
+
+
+class WorkerDied(WorkerError):
+    """The process ended under the code."""
+
+
+class PoolClosed(WorkerError):
+    """The pool takes no more work."""
+
+
+class EngineError(RewardServerError):
+    """A judge's model gave no usable answer."""
+
+
+class HostUnreachable(EngineError):
+    """No connection to the host, or it broke."""
+
+
+class HostBusy(EngineError):
+    """The host has too much to do."""
+
+
+class ModelMissing(EngineError):
+    """The host does not have the model."""
+
+
+class PromptTooLong(EngineError):
+    """The prompt does not fit the context."""
+
+
+class AnswerTimedOut(EngineError):
+    """No answer in the time given."""
+
+
+class BadAnswer(EngineError):
+    """An answer that is none."""
+
+
+class HostRefused(EngineError):
+    """The host rejects the request itself."""
+
+
+STATUS_OF: dict[type[RewardServerError], grpc.StatusCode] = {
+    ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    MalformedRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    MissingColumn: grpc.StatusCode.INVALID_ARGUMENT,
+    UnknownReward: grpc.StatusCode.NOT_FOUND,
+    VersionMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PoolClosed: grpc.StatusCode.UNAVAILABLE,
+}
+"""What reaches a caller as a status of the call. Other errors are verdicts of single samples and never get there."""

@@ -1,0 +1,124 @@
+"""What a scorer is: samples in, verdicts out.
+
+Two ways to write one:
+
+- `Rule`: a cheap function of one sample, computed on the event loop (`length`, `format`).
+- `Scorer`: the whole protocol, for what waits on something (a worker process, a judge's model).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, Verdict, failed
+
+if TYPE_CHECKING:
+    from reward_server.judge.judge import Judge
+    from reward_server.workers.pool import WorkerPool
+
+YIELD_AFTER_CHARS = 200_000
+"""A rule gives other calls a turn after this many characters, so that long texts don't hold up the event loop."""
+
+
+class Options(BaseModel):
+    """Base of a scorer's options: unknown keys are refused, values are frozen.
+
+    `shorthand` names the field that a bare value in the configuration stands for: `judge: relevance` is
+    `judge: {judge: relevance}` where `shorthand = "judge"`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    shorthand: ClassVar[str | None] = None
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores samples. One instance serves all calls, several at a time.
+
+    A scorer's constructor takes `(options, context)`: its own `Options` and a `ScorerContext`. It must not do I/O;
+    what is opened is opened in `start` and closed in `close`.
+    """
+
+    kind: ClassVar[str]  # its key in the configuration
+    needs: Needs
+    score_range: tuple[float, float] | None  # smallest and largest possible score; None = unknown
+    cost_class: CostClass
+
+    async def start(self) -> None:
+        """Opens what it needs. Raises `ConfigError` for what the configuration got wrong; a host that is merely
+        unreachable is no error here but shows in `health`."""
+
+    async def close(self) -> None:
+        """Closes it."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns, as JSON-able data, all that shapes a score besides the options: source hashes, model digests,
+        versions of libraries. Becomes part of the reward's version. Called after `start`."""
+
+    def health(self) -> Health:
+        """Returns whether it can score now, from what it knows; asks nobody."""
+
+    def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields each sample's index and verdict once, in any order, until `call.deadline`.
+
+        What it has not yielded by then is cancelled by the caller (the generator is closed): it must then stop its
+        own work upstream. It never raises for a bad sample: that is a verdict.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerContext:
+    """What a scorer is given besides its options."""
+
+    reward_name: str
+    folder: Path  # the configuration's folder: relative paths start here
+    pool: WorkerPool  # killable worker processes, shared by all scorers
+    judges: Mapping[str, Judge]  # the configured judges by name
+    reward: Callable[[str], Scorer]  # another reward of the configuration, by name, as a scorer
+
+
+class Rule:
+    """A cheap, pure function of one sample as a scorer. Override `judge_one`."""
+
+    kind: ClassVar[str] = ""
+    needs: Needs = Needs()
+    score_range: tuple[float, float] | None = None
+    cost_class: CostClass = CostClass.TRIVIAL
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns nothing: a rule is its options."""
+        return {}
+
+    def health(self) -> Health:
+        """Returns that it can always score."""
+        return HEALTHY
+
+    def judge_one(self, sample: Sample) -> Verdict:
+        """Returns the verdict on one sample. An exception becomes a failed verdict with its message."""
+        raise NotImplementedError
+
+    async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields the verdicts in order, giving way to other calls between long texts."""
+        chars = 0
+        for index, sample in enumerate(samples):
+            try:
+                verdict = self.judge_one(sample)
+            except Exception as error:  # a rule's bug is one sample's failed verdict, never a dead call
+                verdict = failed(f"{type(error).__name__}: {error}")
+            yield index, verdict
+            chars += len(sample.completion)
+            if chars > YIELD_AFTER_CHARS:
+                chars = 0
+                await asyncio.sleep(0)
