@@ -40,7 +40,7 @@ class Sample:
 
     completion: Text
     prompt: Text | None = None  # None: the reward did not ask for prompts
-    columns: Mapping[str, Any] = NO_COLUMNS
+    columns: Mapping[str, Any] = field(default_factory=lambda: NO_COLUMNS)
     group: int = 0  # samples of one call with the same number are completions of one prompt
     token_count: int | None = None  # of the completion, in the policy's tokens; None = unknown
     truncated: bool | None = None  # generation stopped at its length limit; None = unknown
@@ -81,7 +81,8 @@ class Verdict:
     status: Status
     status_reason: str = ""  # for a person: why it is missing
     explanation: str = ""  # a judge's reason
-    parts: Mapping[str, float | None] = NO_COLUMNS  # scores of a recipe's parts, None = that part is missing
+    # scores of a recipe's parts, None = that part is missing
+    parts: Mapping[str, float | None] = field(default_factory=lambda: NO_COLUMNS)
     cost: Cost = NO_COST
 
 

@@ -8,15 +8,18 @@
     |  |- UnknownReward       no reward of that name
     |  |- VersionMismatch     the version asked for is not the one served
     |  |- TooLarge            over a limit
+    |  |- Busy                too many calls at a time: later
     |  `- Unauthenticated     token missing or wrong
     |- WorkerError            a person's code did not return, seen from the pool
     |  |- WorkRaised          it raised; the message is its own
     |  |- WorkTimedOut        it ran past its limit and was killed
     |  |- WorkerDied          its process ended under it (crash, out of memory, exit)
+    |  |- WorkNotPrepared     the worker could not get ready for it (load the code): no sample is to blame
     |  `- PoolClosed          the server is shutting down
     `- EngineError            a judge's model gave no usable answer
        |- HostUnreachable     no connection, or it broke: another host or a later try may do
        |- HostBusy            the host said so: later
+       |- HostFailed          it broke while answering, perhaps over this very question: again, but not often
        |- ModelMissing        the host has no such model: pull it
        |- PromptTooLong       the prompt does not fit the context: nothing to retry
        |- AnswerTimedOut      no answer in the time given
@@ -65,6 +68,10 @@ class TooLarge(RequestError):
     """Over a limit of the server."""
 
 
+class Busy(RequestError):
+    """The server has as many calls as it takes at a time."""
+
+
 class Unauthenticated(RequestError):
     """The token is missing or wrong."""
 
@@ -85,6 +92,10 @@ class WorkerDied(WorkerError):
     """The process ended under the code."""
 
 
+class WorkNotPrepared(WorkerError):
+    """The worker could not get ready for the code: it could not be loaded."""
+
+
 class PoolClosed(WorkerError):
     """The pool takes no more work."""
 
@@ -99,6 +110,10 @@ class HostUnreachable(EngineError):
 
 class HostBusy(EngineError):
     """The host has too much to do."""
+
+
+class HostFailed(EngineError):
+    """The host, or the model's process on it, broke while answering: perhaps by chance, perhaps over this question."""
 
 
 class ModelMissing(EngineError):
@@ -128,6 +143,7 @@ STATUS_OF: dict[type[RewardServerError], grpc.StatusCode] = {
     UnknownReward: grpc.StatusCode.NOT_FOUND,
     VersionMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Busy: grpc.StatusCode.UNAVAILABLE,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PoolClosed: grpc.StatusCode.UNAVAILABLE,
 }

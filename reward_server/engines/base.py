@@ -5,9 +5,9 @@ A judge decides what to ask and what an answer means; an engine only gets it ans
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from reward_server.domain import Health
 
@@ -29,6 +29,7 @@ class Question:
     schema: Mapping[str, Any] | None = None  # JSON schema of the answer; None = free text
     temperature: float = 0.0
     seed: int = 0
+    answer_timeout_s: float = float("inf")  # the host may take this long, from sending to the whole answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,25 @@ class Answer:
     host_ms: float  # from sending to the whole answer
 
 
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far the fetching of a model is."""
+
+    status: (
+        str  # the host's own words: "pulling manifest", "pulling 8eeb52dfb3bb", "verifying sha256 digest", "success"
+    )
+    completed_bytes: int | None = None  # of the part that the status names; None = this status has no size
+    total_bytes: int | None = None
+
+
 class Engine(Protocol):
-    """Answers questions. One instance serves all judges that name it, from one event loop."""
+    """Answers questions. One instance serves all judges that name it, from one event loop.
+
+    An engine's constructor takes `(name, options, folder)`: its name in the configuration, its own `Options`, and the
+    folder where relative paths start. It does no I/O.
+    """
+
+    kind: ClassVar[str]  # its key in the configuration
 
     async def start(self) -> None:
         """Opens connections or starts its child process. An unreachable host is no error here: see `health`."""
@@ -55,7 +73,8 @@ class Engine(Protocol):
     async def ask(self, question: Question, timeout_s: float) -> Answer:
         """Returns the answer, or raises an `EngineError` (see `reward_server.errors`) within `timeout_s`.
 
-        Cancelling it cancels the work at the host. Questions asked at the same time wait here for their turn.
+        Cancelling it cancels the work at the host. Questions asked at the same time wait here for their turn, in the
+        order they came; the wait counts towards `timeout_s`, not towards the question's `answer_timeout_s`.
         """
 
     async def check(self) -> Health:
@@ -66,3 +85,11 @@ class Engine(Protocol):
 
     def identity(self) -> Mapping[str, Any]:
         """Returns, as JSON-able data, what shapes an answer: model, its digest where known, load and sampling options."""
+
+
+@runtime_checkable
+class Puller(Protocol):
+    """An engine whose host can fetch its model by itself. Needs no `start`."""
+
+    def pull(self) -> AsyncIterator[PullProgress]:
+        """Fetches the configured model to the host; the last progress says "success". Raises an `EngineError`."""

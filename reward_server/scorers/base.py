@@ -9,7 +9,7 @@ Two ways to write one:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -25,16 +25,29 @@ if TYPE_CHECKING:
 YIELD_AFTER_CHARS = 200_000
 """A rule gives other calls a turn after this many characters, so that long texts don't hold up the event loop."""
 
+MAX_REASON_CHARS = 500
+"""Exceptions quote what they choked on, which may be a whole completion: of their words so many are told."""
+
 
 class Options(BaseModel):
     """Base of a scorer's options: unknown keys are refused, values are frozen.
 
     `shorthand` names the field that a bare value in the configuration stands for: `judge: relevance` is
-    `judge: {judge: relevance}` where `shorthand = "judge"`.
+    `judge: {judge: relevance}` where `shorthand = "judge"`. A field of type `Path` names a file to read, which must be
+    there (relative paths start at the configuration's folder); one whose name ends in `_env` names an environment
+    variable, which must be set. Both are checked when the configuration is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     shorthand: ClassVar[str | None] = None
+
+    def judges_used(self) -> Collection[str]:
+        """Returns the names of the judges that these options name, for the check that they are configured."""
+        return ()
+
+    def rewards_used(self) -> Collection[str]:
+        """Returns the names of the other rewards that these options name, for the check that they are configured."""
+        return ()
 
 
 @runtime_checkable
@@ -46,9 +59,18 @@ class Scorer(Protocol):
     """
 
     kind: ClassVar[str]  # its key in the configuration
-    needs: Needs
-    score_range: tuple[float, float] | None  # smallest and largest possible score; None = unknown
-    cost_class: CostClass
+
+    @property
+    def needs(self) -> Needs:
+        """Returns what of a sample it reads; known at the latest after `start`."""
+
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Returns the smallest and the largest possible score, None where that is unknown."""
+
+    @property
+    def cost_class(self) -> CostClass:
+        """Returns what one verdict costs, roughly."""
 
     async def start(self) -> None:
         """Opens what it needs. Raises `ConfigError` for what the configuration got wrong; a host that is merely
@@ -109,15 +131,18 @@ class Rule:
         """Returns the verdict on one sample. An exception becomes a failed verdict with its message."""
         raise NotImplementedError
 
+    def verdict_on(self, sample: Sample) -> Verdict:
+        """Returns the verdict on one sample; a rule's bug is that sample's failed verdict, never a dead call."""
+        try:
+            return self.judge_one(sample)
+        except Exception as error:
+            return failed(f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS])
+
     async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
         """Yields the verdicts in order, giving way to other calls between long texts."""
         chars = 0
         for index, sample in enumerate(samples):
-            try:
-                verdict = self.judge_one(sample)
-            except Exception as error:  # a rule's bug is one sample's failed verdict, never a dead call
-                verdict = failed(f"{type(error).__name__}: {error}")
-            yield index, verdict
+            yield index, self.verdict_on(sample)
             chars += len(sample.completion)
             if chars > YIELD_AFTER_CHARS:
                 chars = 0

@@ -1,0 +1,149 @@
+"""The verdicts of one reward on one call's samples, as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from reward_server.domain import Call, Sample, Status, Verdict, failed, scored
+from reward_server.scorers.base import MAX_REASON_CHARS
+
+if TYPE_CHECKING:
+    from reward_server.reward import Reward
+
+LATE: Final = "not ready before the call's deadline"
+CLOSED: Final = "its call was closed before this was ready"
+
+_SCORED: Final = Status.SCORED  # an enum's members are slow to look up
+
+log = structlog.get_logger(__name__)
+
+
+class Arrivals:
+    """The verdicts of one reward on a scoring's samples, as they come."""
+
+    def __init__(self, reward: Reward, count: int, changed: asyncio.Event) -> None:
+        self.reward = reward
+        self.version = reward.version()
+        self.order: list[int] = []  # indexes in the order of arrival
+        self.done = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._began = time.perf_counter()
+        self._total_ms: float | None = None
+        self._slots: list[Verdict | None] = [None] * count
+        self._changed = changed
+        if count == 0:
+            self.done.set()
+
+    @property
+    def total_ms(self) -> float:
+        """Returns the time from the start to the last verdict, or to now where that has not come."""
+        return (time.perf_counter() - self._began) * 1e3 if self._total_ms is None else self._total_ms
+
+    def put(self, index: int, verdict: Verdict) -> None:
+        """Takes a verdict. Raises `ValueError` for an index that is out of range or that came before.
+
+        Of an index that comes twice nobody knows which verdict is right: it is failed, for all who have not read it.
+        """
+        if not 0 <= index < len(self._slots):
+            raise ValueError(f"it yielded the index {index!r}, but the samples are 0 to {len(self._slots) - 1}")
+        if self._slots[index] is not None:
+            self._slots[index] = failed(self._blame(f"it yielded the index {index} twice"))
+            raise ValueError(f"it yielded the index {index} twice")
+        self._slots[index] = sound(verdict)
+        self.order.append(index)
+        _pulse(self._changed)
+
+    def put_all(self, verdicts: Sequence[Verdict]) -> None:
+        """Takes the verdicts on all samples at once, and ends."""
+        self._slots[:] = map(sound, verdicts)
+        self.order.extend(range(len(verdicts)))
+        self._end()
+
+    def fail_rest(self, reason: str) -> None:
+        """Makes what has not come failed, ends, and stops the task that computes it."""
+        for index, verdict in enumerate(self._slots):
+            if verdict is None:
+                self._slots[index] = failed(reason)
+                self.order.append(index)
+        if not self.done.is_set():
+            self._end()
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+
+    def verdict(self, index: int) -> Verdict:
+        """Returns the verdict on a sample, a failed one where none has come yet."""
+        return self._slots[index] or failed(LATE)
+
+    def verdicts(self) -> list[Verdict]:
+        """Returns the verdicts on all samples as they are now."""
+        return [verdict or failed(LATE) for verdict in self._slots]
+
+    async def follow(self) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields indexes and verdicts: those that are there, then those that come."""
+        position = 0
+        while True:
+            while position < len(self.order):
+                index = self.order[position]
+                position += 1
+                yield index, self.verdict(index)
+            if self.done.is_set():
+                return
+            await self._changed.wait()
+
+    async def fill(self, samples: Sequence[Sample], call: Call) -> None:
+        """Takes the verdicts from the scorer until it ends, in whatever way it ends. Never raises but to be cancelled."""
+        try:
+            await self._take(self.reward.scorer.score(samples, call))
+            fault = "it yielded no verdict on this sample"
+        except asyncio.CancelledError:
+            self.fail_rest(CLOSED)
+            raise
+        except Exception as error:  # a scorer's bug is failed verdicts, never a dead call
+            log.warning("scorer failed", reward=self.reward.name, kind=self.reward.kind, exc_info=error)
+            fault = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS]
+        self.fail_rest(self._blame(fault))
+
+    async def _take(self, stream: AsyncIterator[tuple[int, Verdict]]) -> None:
+        try:
+            async for index, verdict in stream:
+                if self.done.is_set():  # it was told to stop and did not listen
+                    break
+                self.put(index, verdict)
+        finally:
+            if isinstance(stream, AsyncGenerator):  # another iterator has nothing to close
+                await stream.aclose()
+
+    def _blame(self, fault: str) -> str:
+        return f"the scorer of {self.reward.name!r} (kind {self.reward.kind!r}) failed: {fault}"
+
+    def _end(self) -> None:
+        self._total_ms = self.total_ms
+        self.done.set()
+        _pulse(self._changed)
+
+
+def sound(verdict: Any) -> Verdict:
+    """Returns the verdict, or a failed one in place of what is none: not a finite score, not a verdict at all."""
+    if not isinstance(verdict, Verdict):
+        return failed(f"the scorer returned a {type(verdict).__name__}, not a verdict")
+    score = verdict.score
+    if verdict.status is _SCORED:
+        if type(score) is float and score - score == 0.0:
+            return verdict
+        if score is None:
+            return failed("the scorer said that there is a score, but gave none")
+        return scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost)
+    if score is None:
+        return verdict
+    return Verdict(None, verdict.status, verdict.status_reason, verdict.explanation, verdict.parts, verdict.cost)
+
+
+def _pulse(event: asyncio.Event) -> None:
+    """Wakes all who wait now."""
+    event.set()
+    event.clear()

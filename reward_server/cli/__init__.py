@@ -1,0 +1,5 @@
+"""The command `reward-server`: serve, check, list, score, judge pull, example."""
+
+from reward_server.cli.app import main
+
+__all__ = ["main"]

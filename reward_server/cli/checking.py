@@ -1,0 +1,164 @@
+"""`reward-server check` and `reward-server list`: what a configuration would serve."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+from rich.table import Table
+from rich.text import Text
+
+from reward_server.cli.terminal import console, located
+from reward_server.config import ServerConfig, check_exposure, load
+from reward_server.config.checks import judges_used, rewards_used
+from reward_server.domain import HEALTHY, CostClass, Health, Needs
+from reward_server.registry import ENGINES
+from reward_server.reward import RewardInfo
+from reward_server.rewards import Rewards
+from reward_server.telemetry import logs
+
+UNKNOWN: Final = "-"
+
+
+class UnaskedEngine:
+    """Takes an engine's place where its host is not to be asked nor its model loaded."""
+
+    kind = "unasked"
+
+    def __init__(self, name: str, options: BaseModel, folder: Path) -> None:
+        """Ignores all of it."""
+
+    async def start(self) -> None:
+        """Starts nothing."""
+
+    async def close(self) -> None:
+        """Closes nothing."""
+
+    async def ask(self, question: object, timeout_s: float) -> object:
+        """Is never called: nothing is scored."""
+        raise NotImplementedError
+
+    async def check(self) -> Health:
+        """Asks nobody."""
+        return HEALTHY
+
+    def health(self) -> Health:
+        """Returns that nothing is known against it."""
+        return HEALTHY
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns nothing: a version made of it would be wrong, and is not shown."""
+        return {}
+
+
+def check(path: Path, *, deep: bool, insecure: bool) -> int:
+    """Prints what a configuration would serve; returns 1 if some of it can't be. Raises `ConfigError`."""
+    config = load(path)
+    check_exposure(config, insecure=insecure)
+    infos = _described(config, deep=deep)
+    out = console()
+    out.print(_table(config, infos, deep=deep))
+    for note in _notes(config):
+        out.print(Text(config.located(note), style="yellow"))
+    sick = [info for info in infos if not info.health.serving]
+    for info in sick:
+        words = config.located(f"rewards.{info.name}: {info.health.reason}")
+        console(stderr=True).print(Text(words, style="red"), soft_wrap=True)
+    if not sick:
+        asked = "" if deep or not config.judges else "; the judges' hosts were not asked (--deep does)"
+        out.print(
+            Text(f"{path}: {len(infos)} reward{'s' if len(infos) > 1 else ''}, nothing wrong{asked}", style="green")
+        )
+    return 1 if sick else 0
+
+
+def list_rewards(path: Path, *, deep: bool, as_json: bool) -> None:
+    """Prints the rewards of a configuration. Raises `ConfigError`."""
+    config = load(path)
+    infos = _described(config, deep=deep)
+    if as_json:
+        print(json.dumps([_as_json(info, config, deep=deep) for info in infos], indent=2))  # noqa: T201  # its output
+    else:
+        console().print(_table(config, infos, deep=deep))
+
+
+def _described(config: ServerConfig, *, deep: bool) -> Sequence[RewardInfo]:
+    """Starts the rewards, asks them, and stops them. Raises `ConfigError`."""
+    logs.configure(level="error")
+    with located(config):
+        return asyncio.run(_ask(config, deep=deep))
+
+
+async def _ask(config: ServerConfig, *, deep: bool) -> Sequence[RewardInfo]:
+    engines = ENGINES if deep else dict.fromkeys(ENGINES, UnaskedEngine)
+    async with Rewards(config, engines=engines) as rewards:
+        if deep:
+            await rewards.check()
+        return rewards.describe()
+
+
+def _table(config: ServerConfig, infos: Sequence[RewardInfo], *, deep: bool) -> Table:
+    table = Table("reward", "kind", "view", "needs", "range", "version", *(["health"] if deep else []))
+    for info in infos:
+        row = [info.name, info.kind, _view(config, info.name) or UNKNOWN, _needs(info.needs), _range(info)]
+        row.append(_version(info, deep=deep) or UNKNOWN)
+        row += [("serving" if info.health.serving else "not serving")] if deep else []
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _as_json(info: RewardInfo, config: ServerConfig, *, deep: bool) -> dict[str, Any]:
+    needs = info.needs
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "view": _view(config, info.name),
+        "description": info.description,
+        "required_columns": sorted(needs.required_columns),
+        "optional_columns": sorted(needs.optional_columns),
+        "reads_all_columns": needs.all_columns,
+        "reads_prompts": needs.prompts,
+        "score_range": info.score_range,
+        "cost_class": info.cost_class.value,
+        "version": _version(info, deep=deep),
+        "health": ("serving" if info.health.serving else "not serving") if deep else None,
+        "health_reason": info.health.reason,
+    }
+
+
+def _view(config: ServerConfig, name: str) -> str | None:
+    """Returns a reward's view, or None where it is made of others, which have their own."""
+    reward = config.rewards[name]
+    return None if rewards_used(reward.options) else reward.view.value
+
+
+def _version(info: RewardInfo, *, deep: bool) -> str | None:
+    """Returns the version, or None where it hangs on a judge's model that was not asked."""
+    return info.version if deep or info.cost_class is not CostClass.JUDGE else None
+
+
+def _needs(needs: Needs) -> str:
+    """Returns what a reward reads besides completions, in words."""
+    words = ["prompts"] if needs.prompts else []
+    words += sorted(needs.required_columns)
+    words += [f"[{column}]" for column in sorted(needs.optional_columns)]
+    words += ["all columns"] if needs.all_columns else []
+    return ", ".join(words) or UNKNOWN
+
+
+def _range(info: RewardInfo) -> str:
+    return f"{info.score_range[0]:g} to {info.score_range[1]:g}" if info.score_range else UNKNOWN
+
+
+def _notes(config: ServerConfig) -> Iterator[str]:
+    """Yields what is allowed but perhaps not meant."""
+    used_judges = {name for reward in config.rewards.values() for name in judges_used(reward.options)}
+    for name in (name for name in config.judges if name not in used_judges):
+        yield f"judges.{name}: no reward uses it"
+    used_engines = {judge.engine for judge in config.judges.values()}
+    for name in (name for name in config.engines if name not in used_engines):
+        yield f"engines.{name}: no judge uses it"

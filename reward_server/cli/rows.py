@@ -1,0 +1,120 @@
+"""A file of prompts and completions, JSON lines, read and checked as a whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from reward_server.domain import Sample
+from reward_server.errors import MalformedRequest
+
+STDIN: Final = Path("-")
+MAX_PROBLEMS: Final = 20
+"""So many bad lines are named one by one."""
+
+MAX_SHOWN_CHARS: Final = 60
+VERDICTS: Final = "verdicts"
+"""The key under which a scored line carries its verdicts; no column, so that such a file can be scored again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the file."""
+
+    fields: Mapping[str, Any]
+    sample: Sample
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Returns the file's lines; "-" is stdin. Raises `MalformedRequest` that names every bad one by file and line."""
+    rows: list[Row] = []
+    problems: list[str] = []
+    for number, line in _lines(path):
+        try:
+            fields = _fields(line)
+        except MalformedRequest as error:
+            problems.append(f"{path}:{number}: {error}")
+        else:
+            rows.append(Row(fields, _sample(fields, rows)))
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        raise MalformedRequest(
+            "\n".join(problems[:MAX_PROBLEMS]) + (f"\n{path}: ... and {more} more" if more > 0 else "")
+        )
+    if not rows:
+        raise MalformedRequest(f'{path}: holds no samples: one JSON object a line, such as {{"completion": "Hello."}}')
+    return rows
+
+
+def batches(rows: Sequence[Row], size: int) -> Iterator[list[int]]:
+    """Yields positions of rows, `size` at a time or more: a group is never parted."""
+    batch: list[int] = []
+    for index, row in enumerate(rows):
+        if len(batch) >= size and row.sample.group != rows[index - 1].sample.group:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def short(text: str) -> str:
+    """Returns a text as a table or a message can show it: cut, and without what would move a terminal's cursor."""
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text[:MAX_SHOWN_CHARS])
+    return shown if len(text) <= MAX_SHOWN_CHARS else f"{shown}..."
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the number, from 1, and the bytes of each line that is not blank."""
+    try:
+        with sys.stdin.buffer if path == STDIN else path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if stripped := line.strip():
+                    yield number, stripped
+    except OSError as error:
+        raise MalformedRequest(f"{path}: can't be read: {error.strerror}") from None
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    """Returns a line's object. Raises `MalformedRequest` that says what is wrong with it."""
+    try:
+        fields = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise MalformedRequest(f"is not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1})") from None
+    except json.JSONDecodeError as error:
+        raise MalformedRequest(f"is no JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise MalformedRequest("is nested too deeply") from None
+    if not isinstance(fields, dict):
+        example = '{"prompt": "...", "completion": "..."}'
+        raise MalformedRequest(f"is no JSON object such as {example}, found {short(json.dumps(fields))}")
+    if "completion" not in fields:
+        raise MalformedRequest(f"has no key 'completion'; it has: {', '.join(fields) or 'none'}")
+    for key in ("prompt", "completion"):
+        value = fields.get(key, "")
+        if not (_is_text(value) or (key == "prompt" and value is None)):
+            wanted = 'a text or a list of messages such as [{"role": "user", "content": "Hello."}]'
+            raise MalformedRequest(f"its {key} must be {wanted}, found {short(json.dumps(value))}")
+    return fields
+
+
+def _is_text(value: Any) -> bool:
+    """Returns whether a value is a plain text or a conversation."""
+    if isinstance(value, list):
+        return all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in value)
+    return isinstance(value, str)
+
+
+def _sample(fields: Mapping[str, Any], before: Sequence[Row]) -> Sample:
+    """Returns a line's sample. Completions of one prompt that follow one another are a group, as trainers send them."""
+    prompt = fields.get("prompt")
+    group = 0
+    if before:
+        last = before[-1].sample
+        group = last.group if prompt is not None and prompt == last.prompt else last.group + 1
+    columns = {key: value for key, value in fields.items() if key not in ("prompt", "completion", VERDICTS)}
+    return Sample(fields["completion"], prompt, columns, group)

@@ -1,0 +1,63 @@
+"""Keeps the texts that a judge reads from being anything but texts.
+
+A model's host parses chat-template tokens wherever they stand in a message: `<|im_end|>` inside a completion ends the
+user's turn, and what follows can pose as the system. So every token of the common model families is broken by a space
+behind its first character, which reads the same to a person and is no token to any tokenizer. Control characters, and
+characters that show nothing but steer, become visible.
+
+The completion then stands between two lines that carry a code made from the completion itself under a key: a policy
+that writes completions can't write the line that would close its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+REVISION: Final = 1
+"""Raise it with every change of what a judge sees of a text: it is part of a reward's version."""
+
+TOKENS_FILE: Final = Path(__file__).with_name("special_tokens.txt")
+CODE_CHARS: Final = 10
+"""Fifty bits: unguessable within a training run, and about six tokens."""
+
+CONTROL_PICTURES: Final = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"} | {
+    0x7F: "\u2421"
+}
+"""NUL shows as U+2400, ESC as U+241B, and so on."""
+
+INVISIBLE: Final = re.compile(
+    "[\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""C1 controls, direction marks, line separators, and tags, in which whole sentences can be hidden. Joiners and
+zero-width spaces stay: emoji and several scripts need them."""
+
+SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def neutralise(text: str) -> str:
+    """Returns the text with nothing left in it that a model's host or a terminal would obey. Idempotent."""
+    text = SURROGATES.sub("\ufffd", text.replace("\r\n", "\n"))
+    text = INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text.translate(CONTROL_PICTURES))
+    return _token_starts().sub(r"\g<0> ", text)
+
+
+def code_for(text: str, key: bytes) -> str:
+    """Returns the code of the lines around a text: an HMAC, so the same for the same text, on every replica."""
+    digest = hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256")
+    return base64.b32encode(digest).decode().lower()[:CODE_CHARS]
+
+
+@cache
+def _token_starts() -> re.Pattern[str]:
+    """Returns the pattern of the first character of every special token, wherever one starts, overlapping ones too.
+
+    The file has one regular expression a line, comments by #.
+    """
+    lines = [line.strip() for line in TOKENS_FILE.read_text(encoding="utf-8").splitlines()]
+    tokens = "|".join(f"(?:{line})" for line in lines if line and not line.startswith("#"))
+    return re.compile(rf"(?=[<>\[\]])(?={tokens}).")

@@ -1,0 +1,114 @@
+"""Kinds of scorers and engines by the key that the configuration uses for them.
+
+Built-in kinds and those of installed plug-ins come through the same door: entry points. A plug-in's distribution
+declares its scorers in its pyproject.toml:
+
+    [project.entry-points."reward_server.scorers"]
+    rhyme = "my_package.rhyme:Rhyme"
+
+Nothing is imported before a configuration names the kind, so a broken plug-in breaks only those who use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from reward_server.errors import ConfigError
+
+SCORER_GROUP: Final = "reward_server.scorers"
+ENGINE_GROUP: Final = "reward_server.engines"
+
+BUILT_IN_SCORERS: Final = {
+    "format": "reward_server.scorers.format:Format",
+    "judge": "reward_server.scorers.judge:JudgeScorer",
+    "length": "reward_server.scorers.length:Length",
+    "python": "reward_server.scorers.python:PythonScorer",
+    "sum": "reward_server.scorers.sum:Sum",
+}
+BUILT_IN_ENGINES: Final = {
+    "embedded": "reward_server.engines.embedded:Embedded",
+    "ollama": "reward_server.engines.ollama:Ollama",
+    "openai": "reward_server.engines.openai:OpenAI",
+}
+
+
+class Kinds(Mapping[str, type[Any]]):
+    """A mapping from a kind's name to its class, imported when it is first asked for.
+
+    `kinds[name]` raises `KeyError` for a name that nobody offers, and `ConfigError` for one that two distributions
+    offer or whose class cannot be loaded; the message names the distribution.
+    """
+
+    def __init__(self, what: str, members: tuple[str, ...], offers: Iterable[EntryPoint]) -> None:
+        self._what = what  # "scorer" or "engine", for messages
+        self._members = members  # what a class of this sort must have
+        self._offers: dict[str, list[EntryPoint]] = {}
+        for offer in offers:
+            self._offers.setdefault(offer.name, []).append(offer)
+        self._loaded: dict[str, type[Any]] = {}
+
+    def __getitem__(self, name: str) -> type[Any]:
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name, self._offers[name])
+        return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own would load the class
+        return name in self._offers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._offers))
+
+    def __len__(self) -> int:
+        return len(self._offers)
+
+    def _load(self, name: str, offers: list[EntryPoint]) -> type[Any]:
+        if len({offer.value for offer in offers}) > 1:
+            listed = ", ".join(_origin(offer) for offer in offers)
+            raise ConfigError(
+                f"the {self._what} kind {name!r} is offered more than once: {listed}. Uninstall all but one."
+            )
+        offer = offers[0]
+        try:
+            loaded = offer.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the {self._what} kind {name!r} cannot be loaded from {_origin(offer)}: {type(error).__name__}: {error}"
+            ) from error
+        missing = [member for member in self._members if not hasattr(loaded, member)]
+        if not isclass(loaded) or missing or not _has_options(loaded):
+            lacks = f"lacks {', '.join(missing)}" if missing else "has no class `Options` of pydantic's BaseModel"
+            raise ConfigError(
+                f"the {self._what} kind {name!r} from {_origin(offer)} is no {self._what} class: it {lacks}"
+            )
+        return loaded
+
+
+def _origin(offer: EntryPoint) -> str:
+    """Names where an offer comes from, for messages: the object and the distribution that declares it."""
+    return f"{offer.value} ({offer.dist.name} {offer.dist.version})" if offer.dist else f"{offer.value} (built in)"
+
+
+def _has_options(loaded: Any) -> bool:
+    options = getattr(loaded, "Options", None)
+    return isclass(options) and issubclass(options, BaseModel)
+
+
+def _offers(group: str, built_in: Mapping[str, str]) -> list[EntryPoint]:
+    """Lists what is built in and what installed distributions declare, as one kind of thing."""
+    return [EntryPoint(name, value, group) for name, value in built_in.items()] + list(entry_points(group=group))
+
+
+SCORERS: Final = Kinds(
+    "scorer", ("kind", "start", "close", "identity", "health", "score"), _offers(SCORER_GROUP, BUILT_IN_SCORERS)
+)
+"""Classes of scorers by kind; each has `Options` and is made as `cls(options, context)`."""
+
+ENGINES: Final = Kinds(
+    "engine", ("kind", "start", "close", "ask", "check", "health", "identity"), _offers(ENGINE_GROUP, BUILT_IN_ENGINES)
+)
+"""Classes of engines by kind; each has `Options` and is made as `cls(name, options, folder)`."""

@@ -1,0 +1,216 @@
+"""The rewards of a configuration, started and ready to score."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from reward_server.config import RewardConfig, ServerConfig
+from reward_server.domain import Call, Health, Sample, Verdict
+from reward_server.engines.base import Engine
+from reward_server.errors import ConfigError, MissingColumn, UnknownReward, VersionMismatch
+from reward_server.judge.judge import Judge
+from reward_server.registry import ENGINES, SCORERS
+from reward_server.reward import Part, Reward, RewardInfo
+from reward_server.scorers.base import Scorer, ScorerContext
+from reward_server.scoring import Scoring, Selector
+from reward_server.workers.pool import WorkerPool
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""What does not close in this time is left behind, so that a server that stops does stop."""
+
+log = structlog.get_logger(__name__)
+
+
+class Rewards:
+    """The compiled recipes of a configuration. An async context manager: what it opens is open inside it.
+
+    Args:
+        config: the checked configuration.
+        scorers: classes of scorers by kind.
+        engines: classes of engines by kind.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        scorers: Mapping[str, type[Any]] = SCORERS,
+        engines: Mapping[str, type[Any]] = ENGINES,
+    ) -> None:
+        self._config = config
+        self._scorer_kinds = scorers
+        self._engine_kinds = engines
+        self._engines: dict[str, Engine] = {}
+        self._rewards: dict[str, Reward] = {}  # each after its parts
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Opens workers, engines and scorers. Raises `ConfigError` with all problems that only show now."""
+        async with AsyncExitStack() as stack:
+            workers = self._config.workers
+            pool = await stack.enter_async_context(WorkerPool(workers.count, workers.preload))
+            await self._start_engines(stack)
+            self._compile(pool)
+            await self._start_scorers(stack)
+            stack.push_async_callback(self._end_tasks)  # runs first
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes all of it, in reverse order, whatever fails on the way."""
+        await self._open.aclose()
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the rewards' names in the order of the configuration."""
+        return list(self._config.rewards)
+
+    def describe(self) -> list[RewardInfo]:
+        """Returns what a trainer is told of each reward, in the order of the configuration."""
+        return [self._rewards[name].info() for name in self._config.rewards]
+
+    def health(self) -> dict[str, Health]:
+        """Returns by name whether each reward can score now, from what is known; asks nobody."""
+        return {name: self._rewards[name].health() for name in self._config.rewards}
+
+    async def check(self) -> None:
+        """Asks the hosts of all judges whether they can serve; `health` then knows."""
+        await asyncio.gather(*(engine.check() for engine in self._engines.values()))
+
+    def begin(self, selectors: Sequence[Selector], samples: Sequence[Sample], call: Call) -> Scoring:
+        """Starts to score and returns at once. The caller closes what it gets.
+
+        Raises:
+            UnknownReward: there is no reward of such a name.
+            VersionMismatch: a reward is not at the version expected.
+            MissingColumn: a reward needs a column, or prompts, that the samples lack.
+        """
+        rewards = [self._selected(selector) for selector in selectors]
+        for reward in rewards:
+            _check_needs(reward, samples)
+        scoring = Scoring(samples, call, self._tasks, self._config.limits.max_completion_bytes)
+        scoring.ask(rewards)
+        return scoring
+
+    async def run(
+        self, selectors: Sequence[Selector], samples: Sequence[Sample], call: Call
+    ) -> AsyncIterator[tuple[str, int, Verdict]]:
+        """Yields (reward's name, position of the sample, verdict) for each of both, as they come, until the deadline.
+
+        Raises what `begin` raises.
+        """
+        scoring = self.begin(selectors, samples, call)
+        try:
+            async for results in scoring.arriving():
+                for result in results:
+                    for index, verdict in zip(result.indexes or (), result.verdicts, strict=True):
+                        yield result.name, index, verdict
+        finally:
+            scoring.close()
+
+    def _selected(self, selector: Selector) -> Reward:
+        reward = self._rewards.get(selector.name)
+        if reward is None:
+            close = get_close_matches(selector.name, self._rewards, n=1)
+            guess = f" Did you mean {close[0]!r}?" if close else ""
+            raise UnknownReward(
+                f"there is no reward {selector.name!r}.{guess} This server has: {', '.join(self.names)}"
+            )
+        if selector.expected_version and selector.expected_version != reward.version():
+            raise VersionMismatch(
+                f"the reward {selector.name!r} is at version {reward.version()} and not at {selector.expected_version}: "
+                "its recipe, a function's source or a judge's model has changed since. Ask ListRewards for the versions"
+            )
+        return reward
+
+    async def _start_engines(self, stack: AsyncExitStack) -> None:
+        for name, config in self._config.engines.items():
+            engine = self._engine_kinds[config.kind](name, config.options, self._config.folder)
+            stack.push_async_callback(_close, f"engine {name!r}", engine.close)
+            await engine.start()
+            self._engines[name] = engine
+
+    def _compile(self, pool: WorkerPool) -> None:
+        folder = self._config.folder
+        judges = {
+            name: Judge(name, options, self._engines[options.engine], folder)
+            for name, options in self._config.judges.items()
+        }
+        for config in self._config.rewards.values():
+            self._compile_one(config, pool, judges)
+
+    def _compile_one(self, config: RewardConfig, pool: WorkerPool, judges: Mapping[str, Judge]) -> Reward:
+        """Makes a reward, and before it those that it is made of."""
+        if config.name in self._rewards:
+            return self._rewards[config.name]
+        parts: set[str] = set()
+
+        def part(name: str) -> Scorer:
+            parts.add(name)
+            return Part(self._compile_one(self._config.rewards[name], pool, judges), self._tasks)
+
+        context = ScorerContext(config.name, self._config.folder, pool, judges, part)
+        scorer = self._scorer_kinds[config.kind](config.options, context)
+        reward = self._rewards[config.name] = Reward(config, scorer, frozenset(parts))
+        return reward
+
+    async def _start_scorers(self, stack: AsyncExitStack) -> None:
+        problems: list[str] = []
+        for name, reward in self._rewards.items():
+            stack.push_async_callback(_close, f"reward {name!r}", reward.scorer.close)
+            try:
+                await reward.scorer.start()
+                reward.version()
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+
+    async def _end_tasks(self) -> None:
+        """Cancels what is still being computed and waits for its end."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            _, stubborn = await asyncio.wait(set(self._tasks), timeout=CLOSE_TIMEOUT_S)
+            if stubborn:
+                log.warning("scorers did not stop", count=len(stubborn), waited_s=CLOSE_TIMEOUT_S)
+
+
+async def _close(what: str, close: Callable[[], Awaitable[None]]) -> None:
+    """Closes one thing; that it fails or hangs must not keep the others open."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await close()
+    except Exception as error:
+        log.warning("not closed", what=what, exc_info=error)
+
+
+def _check_needs(reward: Reward, samples: Sequence[Sample]) -> None:
+    """Raises `MissingColumn` where the samples lack what the reward reads."""
+    needs = reward.scorer.needs
+    if needs.prompts and any(sample.prompt is None for sample in samples):
+        raise MissingColumn(f"the reward {reward.name!r} reads prompts, and the request has none: send them too")
+    if not needs.required_columns:
+        return
+    for sample in samples:
+        missing = needs.required_columns - sample.columns.keys()
+        if missing:
+            raise MissingColumn(
+                f"the reward {reward.name!r} needs the column{'s' if len(needs.required_columns) > 1 else ''} "
+                f"{_listed(needs.required_columns)}; the request lacks {_listed(missing)} "
+                f"and has {_listed(sample.columns) if sample.columns else 'no columns'}"
+            )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in sorted(names))

@@ -1,0 +1,142 @@
+"""A weighted sum of other rewards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import Field, model_validator
+
+from reward_server.domain import (
+    HEALTHY,
+    NO_COST,
+    Call,
+    CostClass,
+    Health,
+    Needs,
+    Sample,
+    Status,
+    Verdict,
+    abstained,
+    failed,
+    scored,
+)
+from reward_server.scorers.base import Options, ScorerContext
+
+FROM_CHEAP_TO_DEAR: Final = (CostClass.TRIVIAL, CostClass.COMPUTE, CostClass.JUDGE)
+
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class SumOptions(Options):
+    """What a sum is made of. In the configuration the names stand under `sum` itself: `sum: {brevity: 0.5}`."""
+
+    parts: dict[str, Weight] = Field(min_length=1, description="names of other rewards and their weights")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_parts(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not (len(value) == 1 and isinstance(value.get("parts"), Mapping)):
+            return {"parts": value}
+        return value
+
+    def rewards_used(self) -> Collection[str]:
+        """Returns the parts' names."""
+        return self.parts
+
+
+class Sum:
+    """Adds up weighted scores of other rewards, each seen through its own view.
+
+    A sum with a missing part is missing: half a sum would be a wrong number. It has failed if a part has, otherwise it
+    has abstained.
+    """
+
+    kind: ClassVar[str] = "sum"
+    Options = SumOptions
+
+    def __init__(self, options: SumOptions, context: ScorerContext) -> None:
+        self._weights = dict(options.parts)
+        self._parts = {name: context.reward(name) for name in self._weights}
+        self.needs = Needs()
+        self.score_range: tuple[float, float] | None = None
+        self.cost_class = CostClass.TRIVIAL
+
+    async def start(self) -> None:
+        """Takes over what the parts need, which some know only once they are started."""
+        for part in self._parts.values():
+            self.needs |= part.needs
+        self.score_range = self._range()
+        self.cost_class = max((part.cost_class for part in self._parts.values()), key=FROM_CHEAP_TO_DEAR.index)
+
+    async def close(self) -> None:
+        """Closes nothing: the parts are closed as rewards of their own."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns the parts' versions."""
+        return {name: part.identity() for name, part in self._parts.items()}
+
+    def health(self) -> Health:
+        """Returns that it can score, or which parts can't."""
+        sick = [(name, health) for name, part in self._parts.items() if not (health := part.health()).serving]
+        return Health(serving=False, reason="; ".join(f"{name}: {h.reason}" for name, h in sick)) if sick else HEALTHY
+
+    async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields each sum as soon as its parts are there."""
+        arrived: asyncio.Queue[tuple[str, int, Verdict] | None] = asyncio.Queue()
+
+        async def follow(name: str) -> None:
+            try:
+                async for index, verdict in self._parts[name].score(samples, call):
+                    arrived.put_nowait((name, index, verdict))
+            finally:
+                arrived.put_nowait(None)
+
+        verdicts: list[dict[str, Verdict]] = [{} for _ in samples]
+        following = [asyncio.create_task(follow(name)) for name in self._parts]
+        try:
+            running = len(following)
+            while running:
+                item = await arrived.get()
+                if item is None:
+                    running -= 1
+                    continue
+                name, index, verdict = item
+                verdicts[index][name] = verdict
+                if len(verdicts[index]) == len(self._parts):
+                    yield index, self._combined(verdicts[index])
+            await asyncio.gather(*following)  # raises what one of them has raised
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    def _combined(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """Returns the sum of one sample's parts, or why there is none."""
+        parts = {name: verdicts[name].score for name in self._parts}
+        explanation = "\n".join(f"{name}: {verdicts[name].explanation}" for name in parts if verdicts[name].explanation)
+        cost = NO_COST
+        for verdict in verdicts.values():
+            cost += verdict.cost
+        total, missing = 0.0, []
+        for name, score in parts.items():
+            if score is None:
+                missing.append(name)
+            else:
+                total += self._weights[name] * score  # not sum(): from Python 3.12 on it rounds in another way
+        if not missing:
+            return scored(total, explanation, parts=parts, cost=cost)
+        reason = "; ".join(f"part {name!r} is missing: {verdicts[name].status_reason}" for name in missing)
+        miss = failed if any(verdicts[name].status is Status.FAILED for name in missing) else abstained
+        return miss(reason, explanation, parts=parts, cost=cost)
+
+    def _range(self) -> tuple[float, float] | None:
+        low = high = 0.0
+        for name, weight in self._weights.items():
+            bounds = self._parts[name].score_range
+            if bounds is None:
+                return None
+            ends = (weight * bounds[0], weight * bounds[1])
+            low, high = low + min(ends), high + max(ends)
+        return low, high

@@ -1,0 +1,61 @@
+"""Structured logs on stderr: JSON lines for machines, readable lines on a terminal.
+
+No log line holds anything of a prompt, a completion or a token. Exceptions are the leak that is easily overlooked: their
+messages quote what they choked on. So of an exception only its type and the places it passed are logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from traceback import extract_tb
+from typing import Final, Literal
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+LogFormat = Literal["auto", "json", "console"]
+
+_as_json: Final = json.JSONEncoder(default=repr).encode  # json.dumps would make an encoder for every line
+
+FRAMES_LOGGED: Final = 12
+"""Of an exception's places the innermost ones."""
+
+
+def configure(log_format: LogFormat = "auto", level: str = "info") -> None:
+    """Sets up logging for this process; `auto` is `console` on a terminal and `json` elsewhere."""
+    on_terminal = sys.stderr.isatty()
+    readable = log_format == "console" or (log_format == "auto" and on_terminal)
+    renderer: structlog.typing.Processor = (
+        # Its default exception formatter shows local variables, which hold people's texts.
+        structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)
+        if readable
+        else structlog.processors.JSONRenderer(serializer=lambda event, **_: _as_json(event))
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            exceptions_without_texts,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # flushes every line
+        cache_logger_on_first_use=False,
+    )
+
+
+def exceptions_without_texts(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Replaces `exc_info` by the exception's type and the places it passed, innermost last."""
+    del logger, method
+    found = event.pop("exc_info", None)
+    error = sys.exception() if found is True else found
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        frames = extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
+        event["where"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return event

@@ -1,0 +1,87 @@
+"""What of a completion a reward sees.
+
+A policy's completion may be a plain text or a conversation, and may open with a thinking block. A reward's view decides
+what its scorer gets, so that a function written for strings works on conversations, and one written for answers is not
+shown the thinking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, Final
+
+from reward_server.domain import Message, Sample, Text
+
+THINKING_OPENS: Final = "<think>"
+THINKING_ENDS: Final = "</think>"
+
+
+class View(Enum):
+    """What a scorer gets of a sample's texts."""
+
+    FULL = "full"  # a text; of a conversation the text of the last assistant message
+    ANSWER = "answer"  # the same, what follows the thinking block
+    MESSAGES = "messages"  # the texts exactly as the trainer has them: lists of messages stay lists
+
+    def show(self, sample: Sample) -> Sample:
+        """Returns the sample as a scorer with this view sees it; the same object where nothing changes."""
+        if self is View.MESSAGES:
+            return sample
+        completion, prompt = sample.completion, sample.prompt
+        text = completion if isinstance(completion, str) else last_text(completion, "assistant")
+        if self is View.ANSWER:
+            text = answer_of(text)
+        if prompt is not None and not isinstance(prompt, str):
+            prompt = last_text(prompt, "user")
+        if text is completion and prompt is sample.prompt:
+            return sample
+        return sample.seen_as(text, prompt)
+
+    def show_all(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Returns the samples as a scorer with this view sees them."""
+        if self is View.MESSAGES or (self is View.FULL and all(map(_is_plain, samples))):
+            return samples
+        return [self.show(sample) for sample in samples]
+
+
+def _is_plain(sample: Sample) -> bool:
+    return type(sample.completion) is str and (sample.prompt is None or type(sample.prompt) is str)
+
+
+def answer_of(text: str) -> str:
+    """Returns what follows the thinking block, without the line breaks that part the two.
+
+    The block ends at the *first* closing tag: what a policy writes behind it is read by people, so nothing there may
+    be hidden from a reward by a second tag. A closing tag alone counts too, since many chat templates open the block
+    in the prompt. A text that opens the block and never ends it was cut while thinking: its answer is empty. A text
+    without the block is all answer.
+    """
+    _, ended, answer = text.partition(THINKING_ENDS)
+    if ended:
+        return answer.lstrip("\r\n")
+    return "" if text.lstrip().startswith(THINKING_OPENS) else text
+
+
+def last_text(conversation: Sequence[Message], role: str) -> str:
+    """Returns the text of the last message of that role, empty where there is none."""
+    for message in reversed(conversation):
+        if message.get("role") == role:
+            return content_text(message.get("content"))
+    return ""
+
+
+def content_text(content: str | Sequence[Any] | None) -> str:
+    """Returns the text of a message's content: the text itself, of a list of parts its text parts joined."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def text_bytes(text: Text) -> int:
+    """Returns the size of all text in it, in bytes of UTF-8; a conversation's is that of its messages' contents."""
+    if isinstance(text, str):
+        return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+    return sum(text_bytes(content_text(message.get("content"))) for message in text)

@@ -1,0 +1,281 @@
+"""The pool of killable worker processes.
+
+    async with WorkerPool(count=2) as pool:
+        done = await pool.run(Task(function, (1, 2)), timeout_s=10)
+
+Why not a pool of somebody's: a function that hangs must be killed while its neighbours run on, whatever it does, and
+nothing of it may be left over. Threads cannot be killed, and pools of the standard library die with their first dead
+process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, Final, Self
+
+import structlog
+
+from reward_server.errors import (
+    ConfigError,
+    PoolClosed,
+    WorkerDied,
+    WorkerError,
+    WorkNotPrepared,
+    WorkRaised,
+    WorkTimedOut,
+)
+from reward_server.workers.processes import ForkServer
+from reward_server.workers.tasks import Done, Preparation, Task
+from reward_server.workers.worker import Worker
+
+EARLY_DEATH_S: Final = 1.0
+"""A worker that ends by itself, without a task, within this time of its start counts as unable to start."""
+
+EARLY_DEATHS_ALLOWED: Final = 10
+REPLACE_PAUSE_S: Final = 0.05
+"""Before the first replacement after an early death; twice as long before each next one."""
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerPool:
+    """Runs tasks in processes that can be killed. Belongs to one event loop; nothing in it blocks that loop.
+
+    Processes are started with the first task, so a server without people's own functions has none. Tasks wait for a
+    free worker in one queue, first come, first served.
+    """
+
+    def __init__(
+        self, count: int | None = None, preload: Sequence[str] = (), *, hidden_env: Collection[str] = ()
+    ) -> None:
+        """Makes a pool of `count` processes (default: one a core) with the modules of `preload` imported.
+
+        `hidden_env` names environment variables that functions do not find, such as that of the server's own token.
+        That keeps a secret out of dumps and of programs that functions start; it is no wall, since whoever runs as
+        the same user can read the server's environment.
+        """
+        self.count = count or os.cpu_count() or 1
+        self._preload = tuple(preload)
+        self._hidden_env = frozenset(hidden_env)
+        self._numbers = itertools.count(1)
+        self._forks: ForkServer | None = None
+        self._starting = asyncio.Lock()
+        self._restart: asyncio.Task[None] | None = None
+        self._workers: dict[int, Worker] = {}
+        self._idle: list[Worker] = []  # never while somebody waits; the last used one last
+        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._early_deaths = 0
+        self._problem: WorkerError | ConfigError | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def problem(self) -> str:
+        """Returns why no task can be run any more, or an empty text."""
+        return "" if self._problem is None else str(self._problem)
+
+    async def run(self, task: Task, timeout_s: float | Callable[[], float]) -> Done:
+        """Runs the task in the next free worker and returns its result.
+
+        `timeout_s` is the task's own time, from when a worker is ready for it; as a function it is asked then.
+        Cancelling this kills the worker if the task runs already, and else takes it out of the queue.
+
+        Raises `WorkRaised` if the function raised, `WorkTimedOut` if it was killed at its limit, `WorkerDied` if its
+        process ended under it, `WorkNotPrepared` if the worker could not get ready for it, `PoolClosed` if the
+        pool is, and `ConfigError` if a module to preload cannot be imported.
+        """
+        queued = time.monotonic()
+        worker = await self._take(task.prepare)
+        queue_ms = (time.monotonic() - queued) * 1e3
+        try:
+            await self._prepare(worker, task)
+            limit_s = timeout_s() if callable(timeout_s) else timeout_s
+            value = await self._perform(worker, task.function, task.args, limit_s, task.name)
+        except WorkRaised:
+            self._give_back(worker)
+            raise
+        except BaseException:
+            self._discard(worker)
+            raise
+        self._give_back(worker)
+        return Done(value, queue_ms)
+
+    async def _prepare(self, worker: Worker, task: Task) -> None:
+        if (todo := task.prepare) is None or todo in worker.prepared:
+            return
+        try:
+            await self._perform(worker, todo.function, todo.args, todo.timeout_s, task.name)
+        except (WorkRaised, WorkTimedOut, WorkerDied) as error:
+            raise WorkNotPrepared(str(error)) from error
+        worker.prepared.add(todo)
+
+    async def _perform(
+        self, worker: Worker, function: Callable[..., Any], args: tuple[Any, ...], limit_s: float, name: str
+    ) -> Any:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await worker.perform(function, args, name)
+        except TimeoutError:
+            raise WorkTimedOut(f"no result within {limit_s:.3g} s") from None
+        except WorkerDied as error:
+            if self._closed:
+                raise PoolClosed("the server is shutting down") from error
+            raise
+
+    async def _take(self, prepare: Preparation | None) -> Worker:
+        await self._ensure_started()
+        if self._idle:
+            worker = next((worker for worker in reversed(self._idle) if prepare in worker.prepared), self._idle[-1])
+            self._idle.remove(worker)
+            return worker
+        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._give_back(turn.result())  # it came just then
+            raise
+
+    def _give_back(self, worker: Worker) -> None:
+        if worker.ended:  # having answered, or a moment ago
+            self._discard(worker)
+            return
+        self._early_deaths = 0
+        self._offer(worker)
+
+    def _offer(self, worker: Worker) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(worker)
+                return
+        self._idle.append(worker)
+
+    def _discard(self, worker: Worker) -> None:
+        """Kills a worker, whatever it is doing, and starts another in its place."""
+        if self._forks is not None:
+            self._forks.kill(worker.number)
+        self._workers.pop(worker.number, None)
+        worker.close()
+        self._fill()
+
+    async def _ensure_started(self) -> None:
+        self._raise_if_unfit()
+        if self._forks is None:
+            async with self._starting:
+                if self._forks is None:
+                    await self._start()
+            self._raise_if_unfit()
+
+    def _raise_if_unfit(self) -> None:
+        if self._closed:
+            raise PoolClosed("the server is shutting down")
+        if self._problem is not None:
+            raise type(self._problem)(*self._problem.args)
+
+    async def _start(self) -> None:
+        try:
+            forks = await ForkServer.launch(self._preload, self._hidden_env, self._ended, self._lost)
+        except (ConfigError, WorkerError) as error:
+            self._give_up(error)
+            raise
+        if self._closed:
+            await forks.close()
+            return
+        self._forks = forks
+        self._fill()
+
+    def _fill(self) -> None:
+        """Starts workers until there are as many as wanted."""
+        while self._forks is not None and not self._closed and len(self._workers) < self.count:
+            number = next(self._numbers)
+            try:
+                ours, theirs = socket.socketpair()
+            except OSError as error:  # out of file descriptors: more may be had later
+                _log.error("worker not started", error=str(error))
+                asyncio.get_running_loop().call_later(1.0, self._fill)
+                return
+            with theirs:
+                self._forks.start(number, theirs)
+            self._workers[number] = worker = Worker(number, ours)
+            self._offer(worker)
+
+    def _ended(self, number: int, how: str) -> None:
+        """Hears from the fork server that a worker's process has ended."""
+        worker = self._workers.get(number)
+        if worker is None:  # killed by us
+            return
+        worker.hear_end(how)
+        if worker not in self._idle:  # whoever uses it finds out and discards it
+            return
+        self._idle.remove(worker)
+        del self._workers[number]
+        worker.close()
+        self._early_deaths = self._early_deaths + 1 if worker.age_s < EARLY_DEATH_S else 0
+        _log.warning("idle worker ended", worker=number, how=how)
+        if self._early_deaths > EARLY_DEATHS_ALLOWED:
+            self._give_up(WorkerDied(f"worker processes end as soon as they start: {how}"))
+        elif self._early_deaths:
+            pause_s = REPLACE_PAUSE_S * 2**self._early_deaths
+            asyncio.get_running_loop().call_later(pause_s, self._fill)
+        else:
+            self._fill()
+
+    def _lost(self) -> None:
+        """Starts all over after the fork server itself has ended, and with it all workers."""
+        lost, self._forks = self._forks, None
+        _log.error("fork server ended; starting another")
+        for worker in self._workers.values():
+            worker.hear_end("its parent process ended")
+        for worker in self._idle:
+            worker.close()
+        self._workers.clear()
+        self._idle.clear()
+        self._restart = asyncio.create_task(self._start_again(lost))
+
+    async def _start_again(self, lost: ForkServer | None) -> None:
+        if lost is not None:
+            await lost.close()
+        with suppress(ConfigError, WorkerError):  # `_give_up` has told those who wait
+            async with self._starting:
+                if self._forks is None and not self._closed:
+                    await self._start()
+
+    def _give_up(self, problem: WorkerError | ConfigError) -> None:
+        """Fails all that wait, and from now on every task, with that problem."""
+        self._problem = problem
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(type(problem)(*problem.args))
+
+    async def close(self) -> None:
+        """Kills all workers and ends all that wait or run with `PoolClosed`. No process is left afterwards."""
+        self._closed = True
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(PoolClosed("the server is shutting down"))
+        async with self._starting:  # not while another is being launched
+            forks, self._forks = self._forks, None
+            for worker in self._idle:
+                worker.close()
+            for worker in self._workers.values():
+                worker.hear_end("the server is shutting down")
+            if forks is not None:
+                await forks.close()
+        if self._restart is not None:
+            await asyncio.gather(self._restart, return_exceptions=True)

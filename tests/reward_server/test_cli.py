@@ -1,0 +1,198 @@
+"""What the commands say and how they end: help, check, list, example. See also test_cli_score, _serve and _judge_pull."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_lines import complaint
+from commands import Commands
+
+from reward_server import __version__
+from reward_server.config import load
+
+RULES = """
+rewards:
+  brevity: {length: {unit: words, target: 10, width: 30}, view: answer, description: short is good}
+  overall: {sum: {brevity: 1}}
+"""
+JUDGED = """
+engines: {box: {ollama: {url: "http://127.0.0.1:9", model: m}}}
+judges: {good: {engine: box, rubric: Is it good?, reference_column: gold}}
+rewards:
+  relevant: {judge: good}
+  both: {sum: {relevant: 1}}
+"""
+
+
+@pytest.fixture
+def reward_server(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return Commands(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "list", "score", "example", "judge pull"])
+def test_help_has_an_example_that_the_command_line_understands(reward_server, command):
+    ended = reward_server(*command.split(), "--help")
+    (example,) = [line.partition("Example: ")[2].strip() for line in ended.out.splitlines() if "Example: " in line]
+    words = shlex.split(re.split("[|>]", example)[0])
+    assert " ".join(words).startswith(f"reward-server {command}")
+    assert complaint(words) is None
+
+
+def test_help_names_every_command(reward_server):
+    out = reward_server("--help").out
+    assert all(f" {name} " in out for name in ("serve", "check", "list", "score", "example", "judge"))
+
+
+def test_version(reward_server):
+    assert reward_server("--version") == (0, f"reward-server {__version__}\n", "")
+
+
+def test_help_and_version_do_not_wait_for_grpc():
+    script = (
+        "import sys; sys.argv = ['reward-server', '--help']\n"
+        "try:\n  from reward_server.cli import main; main()\n"
+        "except SystemExit: print(sorted({'grpc', 'pydantic', 'yaml', 'httpx'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    loaded = ended.stderr.strip()
+    assert "grpc" not in loaded
+    assert "httpx" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frob"], "No such command 'frob'"),
+        (["check", "--frob"], "No such option"),
+        (["score"], "Missing option '--data'"),
+    ],
+)
+def test_a_wrong_call_has_status_2_and_says_why_on_stderr(reward_server, arguments, message):
+    ended = reward_server(*arguments)
+    assert ended.status == 2
+    assert message in ended.err
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize("command", [["check"], ["list"], ["serve"], ["judge", "pull"]])
+def test_every_command_tells_all_that_is_wrong_with_a_configuration(reward_server, command):
+    Path("server.yaml").write_text("rewards: {a: {lenght: {}}}\nlimit: {}\n")
+    ended = reward_server(*command)
+    assert ended.status == 1
+    assert ended.out == ""
+    first, second = ended.err.splitlines()
+    assert first.startswith("server.yaml:1: rewards.a.lenght: unknown kind; did you mean 'length'?")
+    assert second.startswith("server.yaml:2: limit: unknown key; did you mean 'limits'?")
+
+
+def test_without_a_configuration_the_way_to_one_is_shown(reward_server):
+    ended = reward_server("check")
+    assert ended == (1, "", "server.yaml: there is no such file; `reward-server example` prints one to start from\n")
+
+
+def test_the_example_serves_as_it_is_and_loads_with_everything_switched_on(reward_server):
+    text = reward_server("example").out
+    Path("server.yaml").write_text(text)
+    assert reward_server("check").status == 0
+    all_on = re.sub(r"^( *)#(?! [^ ])", r"\1", text, flags=re.MULTILINE)
+    without_tls = re.sub(r"^tls:.*\n", "", all_on, flags=re.MULTILINE)  # certificates that fit: see test_config_load.py
+    Path("server.yaml").write_text(without_tls)
+    Path("token.txt").write_text("s3cret")
+    config = load("server.yaml")
+    assert list(config.rewards) == ["brevity", "shape", "overall", "mine", "relevant"]
+    assert (list(config.judges), list(config.engines)) == (["relevance"], ["box"])
+    assert config.auth is not None
+
+
+def test_check_shows_what_would_be_served(reward_server):
+    Path("server.yaml").write_text(RULES)
+    ended = reward_server("check")
+    assert ended.status == 0
+    assert ended.err == ""
+    brevity = next(line for line in ended.out.splitlines() if "brevity" in line)
+    assert [cell.strip() for cell in brevity.split("│")][1:6] == ["brevity", "length", "answer", "-", "0 to 1"]
+    assert "server.yaml: 2 rewards, nothing wrong" in ended.out
+
+
+def test_check_without_deep_asks_no_host_and_shows_no_version_that_hangs_on_one(reward_server):
+    Path("server.yaml").write_text(JUDGED)
+    ended = reward_server("check")
+    assert ended.status == 0
+    assert "nothing wrong; the judges' hosts were not asked (--deep does)" in ended.out
+    rows = [[cell.strip() for cell in line.split("│")] for line in ended.out.splitlines() if "│" in line]
+    assert rows == [
+        ["", "relevant", "judge", "full", "prompts, gold", "0 to 9", "-", ""],
+        ["", "both", "sum", "-", "prompts, gold", "0 to 9", "-", ""],
+    ]
+
+
+def test_check_deep_says_why_a_host_cannot_serve(reward_server):
+    Path("server.yaml").write_text(JUDGED)
+    ended = reward_server("check", "--deep")
+    assert ended.status == 1
+    assert "not serving" in ended.out
+    assert "server.yaml:5: rewards.relevant: engine `box` (http://127.0.0.1:9): no connection" in ended.err
+
+
+def test_check_finds_a_function_that_is_not_there(reward_server):
+    Path("server.yaml").write_text('rewards: {mine: {python: "none.py:f"}}')
+    ended = reward_server("check")
+    assert ended.status == 1
+    assert ended.err.startswith("server.yaml:1: rewards.mine.python: there is no file ")
+    assert "none.py" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_check_notes_what_nobody_uses(reward_server):
+    Path("server.yaml").write_text(JUDGED)
+    assert "uses it" not in reward_server("check").out
+    Path("server.yaml").write_text(RULES + "engines: {box: {ollama: m}}\n")
+    assert "server.yaml:5: engines.box: no judge uses it" in reward_server("check").out
+    Path("server.yaml").write_text(RULES + JUDGED.partition("rewards:")[0])
+    assert "server.yaml:7: judges.good: no reward uses it" in reward_server("check").out
+
+
+def test_check_refuses_what_serve_would_refuse(reward_server):
+    Path("server.yaml").write_text(RULES + "listen: 0.0.0.0:8470\n")
+    ended = reward_server("check")
+    assert ended.status == 1
+    assert "listen: 0.0.0.0:8470 can be reached from other machines, and there is no auth and no tls" in ended.err
+    assert reward_server("check", "--insecure").status == 0
+
+
+def test_list_as_json_is_for_programs(reward_server):
+    Path("server.yaml").write_text(RULES)
+    ended = reward_server("list", "--json")
+    brevity, overall = json.loads(ended.out)
+    assert (ended.status, ended.err) == (0, "")
+    assert (brevity["name"], brevity["kind"], brevity["view"]) == ("brevity", "length", "answer")
+    assert brevity["description"] == "short is good"
+    assert brevity["score_range"] == [0.0, 1.0]
+    assert len(brevity["version"]) == 16
+    assert brevity["version"] != overall["version"]
+
+
+def test_list_shows_a_table(reward_server):
+    Path("server.yaml").write_text(RULES)
+    ended = reward_server("list")
+    assert ended.status == 0
+    assert "brevity" in ended.out
+    assert "overall" in ended.out
+
+
+def test_the_package_can_be_run_as_a_module():
+    ended = subprocess.run(
+        [sys.executable, "-m", "reward_server", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout == f"reward-server {__version__}\n"
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback():
+    script = f"{sys.executable} -m reward_server example | head -c 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in ended.stderr

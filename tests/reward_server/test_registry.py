@@ -1,0 +1,47 @@
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from reward_server.errors import ConfigError
+from reward_server.registry import ENGINES, SCORERS, Kinds
+
+
+def kinds(*offers):
+    return Kinds("scorer", ("kind", "score"), [EntryPoint(name, value, "g") for name, value in offers])
+
+
+@pytest.mark.parametrize("name", list(SCORERS))
+def test_every_built_in_scorer_loads_under_its_own_kind(name):
+    assert SCORERS[name].kind == name
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_every_built_in_engine_loads_under_its_own_kind(name):
+    assert ENGINES[name].kind == name
+
+
+def test_nobody_offers_an_unknown_kind():
+    assert "rhyme" not in SCORERS
+    with pytest.raises(KeyError):
+        SCORERS["rhyme"]
+
+
+def test_a_broken_plug_in_is_named_and_breaks_nobody_else():
+    found = kinds(("rhyme", "no_such_package:Rhyme"), ("length", "reward_server.scorers.length:Length"))
+    assert set(found) == {"rhyme", "length"}
+    assert found["length"].kind == "length"
+    with pytest.raises(ConfigError, match=r"'rhyme' cannot be loaded from no_such_package:Rhyme.*ModuleNotFoundError"):
+        found["rhyme"]
+
+
+def test_what_is_no_scorer_class_is_named_with_what_it_lacks():
+    with pytest.raises(ConfigError, match="'rhyme' from pathlib:Path .*lacks kind, score"):
+        kinds(("rhyme", "pathlib:Path"))["rhyme"]
+    with pytest.raises(ConfigError, match="lacks"):
+        kinds(("rhyme", "os:sep"))["rhyme"]
+
+
+def test_a_kind_that_two_offer_is_refused_naming_both():
+    found = kinds(("length", "reward_server.scorers.length:Length"), ("length", "other.package:Length"))
+    with pytest.raises(ConfigError, match=r"more than once: reward_server.scorers.length:Length .* other.package:Length"):
+        found["length"]

@@ -1,0 +1,98 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reward_server.domain import Sample
+from reward_server.views import View, answer_of, content_text, text_bytes
+
+TEXTS = st.text(max_size=60)
+CONTENTS = st.none() | TEXTS | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS}), max_size=3)
+MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": CONTENTS}
+)
+CONVERSATIONS = st.lists(MESSAGES, max_size=4)
+SAMPLES = st.builds(Sample, completion=TEXTS | CONVERSATIONS, prompt=st.none() | TEXTS | CONVERSATIONS)
+
+
+def assistant(*contents):
+    return [{"role": "assistant", "content": content} for content in contents]
+
+
+@given(SAMPLES)
+def test_full_and_answer_show_texts_whatever_the_sample_is(sample):
+    for view in (View.FULL, View.ANSWER):
+        shown = view.show(sample)
+        assert isinstance(shown.completion, str)
+        assert shown.prompt is None or isinstance(shown.prompt, str)
+
+
+@given(SAMPLES)
+def test_messages_shows_the_very_same_sample(sample):
+    assert View.MESSAGES.show(sample) is sample
+
+
+@given(SAMPLES)
+def test_a_view_seen_through_itself_is_itself(sample):
+    for view in View:
+        shown = view.show(sample)
+        assert View.FULL.show(shown) == shown or view is View.MESSAGES
+
+
+@given(TEXTS, st.none() | TEXTS)
+def test_a_plain_text_is_shown_as_it_is(completion, prompt):
+    sample = Sample(completion, prompt)
+    assert View.FULL.show(sample) is sample
+
+
+@given(st.lists(SAMPLES, max_size=5), st.sampled_from(View))
+def test_showing_many_is_showing_each(samples, view):
+    assert list(view.show_all(samples)) == [view.show(sample) for sample in samples]
+
+
+@given(TEXTS, TEXTS)
+def test_the_answer_is_what_follows_the_first_closing_tag(thinking, answer):
+    text = f"{thinking.replace('</think>', '')}</think>{answer}"
+    assert answer_of(text) == answer.lstrip("\r\n")
+
+
+def test_a_completion_cut_while_thinking_has_no_answer():
+    assert answer_of("\n<think>Let me see, 2 + 2") == ""
+
+
+def test_a_text_without_thinking_is_all_answer():
+    assert answer_of("In HTML, <think> is no tag.") == "In HTML, <think> is no tag."
+
+
+def test_only_line_breaks_between_thinking_and_answer_are_dropped():
+    assert answer_of("<think>x</think>\n\n  4") == "  4"
+
+
+def test_a_second_closing_tag_hides_nothing():
+    assert answer_of("<think>x</think>much to read</think>short") == "much to read</think>short"
+
+
+def test_of_a_conversation_the_last_assistant_message_is_seen():
+    completion = [*assistant("first"), {"role": "tool", "content": "42"}, *assistant("<think>so</think>last")]
+    assert View.FULL.show(Sample(completion)).completion == "<think>so</think>last"
+    assert View.ANSWER.show(Sample(completion)).completion == "last"
+
+
+def test_of_a_conversational_prompt_the_last_user_message_is_seen():
+    prompt = [{"role": "user", "content": "a"}, *assistant("b"), {"role": "user", "content": "c"}]
+    assert View.ANSWER.show(Sample("x", prompt)).prompt == "c"
+
+
+def test_text_parts_are_joined_and_others_left_out():
+    parts = [{"type": "text", "text": "a"}, {"type": "image", "image": 1}, {"type": "text", "text": "b"}]
+    assert View.FULL.show(Sample(assistant(parts))).completion == "ab"
+
+
+def test_a_message_without_content_is_an_empty_text():
+    assert View.FULL.show(Sample(assistant(None))).completion == ""
+    assert View.FULL.show(Sample([{"role": "assistant"}])).completion == ""
+    assert View.FULL.show(Sample([])).completion == ""
+
+
+@given(TEXTS | CONVERSATIONS)
+def test_size_is_that_of_all_text_in_utf8(text):
+    texts = [text] if isinstance(text, str) else [content_text(message["content"]) for message in text]
+    assert text_bytes(text) == sum(len(each.encode()) for each in texts)
