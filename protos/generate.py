@@ -23,6 +23,8 @@ def compile_into(target: Path) -> None:
     """Runs the compiler on the contract, writing below `target`."""
     arguments = ["protoc", "-I", str(ROOT), PROTO]
     arguments += [f"--python_out={target}", f"--mypy_out={target}", f"--grpc_python_out={target}"]
+    # The plug-in of this environment, whatever PATH says.
+    arguments += [f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}"]
     if protoc.main(arguments) != 0:
         raise SystemExit(f"the compiler refused {PROTO}")
 

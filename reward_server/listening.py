@@ -106,5 +106,8 @@ def _complaint(config: ServerConfig, error: OSError) -> str:
         errno.EACCES: "this user may not listen there: choose a port above 1023, or another folder for the socket",
         errno.EADDRNOTAVAIL: "this machine has no such address: 0.0.0.0 stands for all that it has",
     }
-    remedy = remedies.get(error.errno or 0, "choose another address")
-    return f"{config.path}: can't listen on {config.listen} ({error.strerror or error}): {remedy} (`listen:`, --listen)"
+    number = error.errno or 0
+    # The interpreter adds the address to its words; a host that can't be resolved has a number below 0.
+    fault = os.strerror(number) if number in remedies else error.strerror or str(error)
+    remedy = remedies.get(number, "choose another address")
+    return f"{config.path}: can't listen on {config.listen} ({fault}): {remedy} (`listen:`, --listen)"

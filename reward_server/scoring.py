@@ -204,7 +204,7 @@ class Scoring:
             arrivals.fail_rest(self._late())
 
     def _late(self) -> str:
-        return f"{LATE}, {max(0.0, self.call.deadline - self._began):.3g} s after it came in"
+        return f"{LATE}, {max(0.0, self.call.deadline - self._began):.1f} s after it came in"
 
 
 def _result(arrivals: Arrivals, verdicts: Mapping[int, Verdict]) -> RewardResult:

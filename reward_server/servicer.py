@@ -115,6 +115,7 @@ class RewardServicer:
         """Lists what can be asked for."""
         try:
             self._enter(data, context)
+            convert.list_request_from(data)
             return convert.listing_from(self._rewards.describe(), self._limits)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a status
             await _refuse(context, error)

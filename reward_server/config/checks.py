@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from protos.configfile import Document, Place, unknown
 from reward_server.config.edge import existing_file, token_in_environment
 from reward_server.config.models import RewardConfig
-from reward_server.config.words import unknown
-from reward_server.config.yamlmarks import Document, Place
 from reward_server.judge.judge import JudgeOptions
 from reward_server.scorers.base import Options
 

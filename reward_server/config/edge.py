@@ -11,8 +11,8 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from protos.configfile import Document
 from reward_server.config.models import Auth, AuthSection, ServerConfig, Tls
-from reward_server.config.yamlmarks import Document
 from reward_server.errors import ConfigError
 
 MAX_UNIX_PATH_BYTES: Final = 107

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
+from protos.configfile import ConfigFileError, Document, Place, Problem, dotted, found, read, unknown, validated
 from reward_server.config import checks, edge
 from reward_server.config.models import (
     EngineConfig,
@@ -17,17 +18,12 @@ from reward_server.config.models import (
     RewardFrame,
     ServerConfig,
 )
-from reward_server.config.words import found, unknown, validated
-from reward_server.config.yamlmarks import Document, Place, Problem, dotted, read
 from reward_server.errors import ConfigError
 from reward_server.judge.judge import JudgeOptions
 from reward_server.registry import ENGINES, SCORERS
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """What a reward's name may be, since it names metrics too; engines and judges follow the same rule."""
-
-MAX_PROBLEMS: Final = 50
-"""So many problems are listed one by one."""
 
 Kinds = Mapping[str, type[Any]]
 T = TypeVar("T")
@@ -48,7 +44,10 @@ def load(
         ConfigError: with all that is wrong, one problem a line: file, line, key, what is wrong, what would be right.
     """
     path = Path(path)
-    document = read(path)
+    try:
+        document = read(path, if_absent="`reward-server example` prints one to start from")
+    except ConfigFileError as error:
+        raise ConfigError(*error.problems) from None
     config = _Loader(path, document, scorers, engines).config()
     if listen is not None:
         try:
@@ -56,15 +55,8 @@ def load(
         except ValueError as error:
             document.problems.append(Problem("--listen", None, (), str(error)))
     if document.problems or config is None:
-        raise _error_of(document)
+        raise ConfigError(*document.problem_lines())
     return config if listen is None else config.model_copy(update={"listen": listen})
-
-
-def _error_of(document: Document) -> ConfigError:
-    lines = [str(problem) for problem in sorted(document.problems, key=lambda problem: problem.line or 0)]
-    lines = list(dict.fromkeys(lines))  # the members of a union say the same thing several times
-    more = len(lines) - MAX_PROBLEMS
-    return ConfigError(*lines[:MAX_PROBLEMS], *([f"{document.file}: ... and {more} more"] if more > 0 else []))
 
 
 class _Loader:

@@ -14,7 +14,7 @@ from reward_server.domain import NO_COLUMNS, Sample, Text
 from reward_server.errors import MalformedRequest
 from reward_server.scoring import Selector
 
-M = TypeVar("M", pb.ScoreRequest, pb.ScoreStreamRequest)
+M = TypeVar("M", pb.ScoreRequest, pb.ScoreStreamRequest, pb.ListRewardsRequest)
 
 
 def score_request_from(data: bytes) -> pb.ScoreRequest:
@@ -28,6 +28,11 @@ def score_request_from(data: bytes) -> pb.ScoreRequest:
 def stream_request_from(data: bytes) -> pb.ScoreStreamRequest:
     """Returns the request that the bytes hold."""
     return _parsed(data, pb.ScoreStreamRequest)
+
+
+def list_request_from(data: bytes) -> pb.ListRewardsRequest:
+    """Returns the request that the bytes hold."""
+    return _parsed(data, pb.ListRewardsRequest)
 
 
 def _parsed(data: bytes, kind: type[M]) -> M:

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -113,11 +112,10 @@ class Embedded(HostedEngine):
         self._keeper = asyncio.create_task(self._keep_alive(), name=f"keeper of engine {self.name}")
 
     async def _close(self) -> None:
-        for task in (self._keeper, self._pulse):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._keeper, self._pulse) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._keeper = self._pulse = None
         await self._bury_child()
 

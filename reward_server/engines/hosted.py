@@ -6,7 +6,7 @@ import abc
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -60,8 +60,7 @@ class HostedEngine(abc.ABC):
         """Ends what `start` began. Questions still open fail."""
         if self._watch is not None:
             self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+            await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
         await self._close()
 
@@ -95,6 +94,9 @@ class HostedEngine(abc.ABC):
             health = Health(serving=False, reason=f"{self.label}: no answer to a check within {CHECK_TIMEOUT_S:.3g} s")
         except EngineError as error:
             health = Health(serving=False, reason=str(error))
+        except Exception as error:  # a bug here must not end the watch over the host
+            log.exception("check broke", engine=self.name)
+            health = Health(serving=False, reason=f"{self.label}: the check broke: {type(error).__name__}: {error}")
         self._found(health)
         return health
 

@@ -61,9 +61,11 @@ class LlamaProcess:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
                 complaint = await llama._load(order)
         except TimeoutError as error:
+            llama.kill()
             await llama.end()
             raise HostUnreachable(f"{label}: the model was not loaded within {LOAD_TIMEOUT_S:.0f} s") from error
         except BaseException:
+            llama.kill()  # while it loads it does not hear that it is to end
             await llama.end()
             raise
         if complaint:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,13 +24,16 @@ from reward_server.errors import (
     HostUnreachable,
     PromptTooLong,
 )
-from reward_server.judge import prompt, texts, verdicts
+from reward_server.judge import guard, prompt, texts, verdicts
 from reward_server.judge.patience import Patience
 from reward_server.scorers.base import Options
 
 MAX_OPEN: Final = 64
 """Samples of one call that are being judged at a time. The engine's own limit decides how many of them its host has;
 this one keeps a large call from filling the engine's queue, so that others take turns with it."""
+
+MARGIN_S: Final = 0.1
+"""What is not answered so long before the call's deadline is given up, so that the reason why still arrives."""
 
 MAX_MATERIAL_CHARS: Final = 500_000
 """More than any judge's context holds; reading it on the event loop would hold up all other calls."""
@@ -124,7 +126,7 @@ class Judge:
 
     async def score(self, samples: Sequence[Sample], call: Call) -> AsyncGenerator[tuple[int, Verdict], None]:
         """Yields each sample's index and verdict as they come, until `call.deadline`; see `Scorer.score`."""
-        started, patience = time.monotonic(), Patience(self._options.timeout_s, call.deadline)
+        started, patience = time.monotonic(), Patience(self._options.timeout_s, call.deadline - MARGIN_S)
         waiting: Iterator[tuple[int, Sample]] = iter(enumerate(samples))
         open_: dict[asyncio.Task[Verdict], int] = {}
         try:
@@ -164,7 +166,9 @@ class Judge:
         task = None if sample.prompt is None else texts.readable(sample.prompt)
         chars = len(completion) + len(task or "") + len(reference or "")
         if chars > MAX_MATERIAL_CHARS:
-            return abstained(f"prompt and completion have {chars} characters, more than a judge reads ({MAX_MATERIAL_CHARS})")
+            return abstained(
+                f"prompt and completion have {chars} characters, more than a judge reads ({MAX_MATERIAL_CHARS})"
+            )
         return prompt.Material(completion, task, reference, clipped=bool(sample.truncated))
 
     async def _asked(self, material: prompt.Material, call: Call, patience: Patience, cost: Cost) -> Verdict:
@@ -174,7 +178,9 @@ class Judge:
         while True:
             answer = None
             try:
-                answer = await self._engine.ask(self._question(messages, attempt), call.remaining_s())
+                answer = await self._engine.ask(
+                    self._question(messages, attempt), max(0.0, call.remaining_s() - MARGIN_S)
+                )
                 opinion = _opinion(answer, self._scores)
             except (HostUnreachable, HostBusy) as error:
                 absences += 1
@@ -191,7 +197,7 @@ class Judge:
                 return failed(str(error), cost=cost)
             else:
                 patience.answered()
-                return scored(opinion.score, opinion.reason, cost=cost + _cost(answer))
+                return scored(opinion.score, guard.neutralise(opinion.reason), cost=cost + _cost(answer))
 
     def _question(self, messages: Sequence[ChatMessage], attempt: int) -> Question:
         """Returns the question. Each attempt has its own seed, and those after the first are not greedy."""
@@ -247,6 +253,4 @@ async def _cancel(tasks: Mapping[asyncio.Task[Verdict], int]) -> None:
     """Cancels the tasks and waits until they have let go of the host."""
     for task in tasks:
         task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -41,22 +42,32 @@ def serve(connection: socket.socket) -> NoReturn:
     """Runs tasks from the connection; ends the process when its other end is gone."""
     _let_forks_be_terminated()
     worker = os.getpid()
-    printed = Printed(connection)
-    sys.stdout = sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(printed), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
+    printed, stream = _output(connection)
     try:
         while True:
             _, body = receive(connection)
+            if stream.closed:  # by the function before
+                printed, stream = _output(connection)
+            sys.stdout = sys.stderr = stream
             printed.begin_task()
             kind, reply = _perform(body)
             if os.getpid() != worker:
                 os._exit(0)  # a fork made by the function, which came back from it: the answer is not its to give
-            sys.stdout.flush()
+            with suppress(ValueError):  # closed
+                stream.flush()
             printed.end_task()
             send(connection, kind, reply)
     except (EOFError, OSError):
         os._exit(0)
+
+
+def _output(connection: socket.socket) -> tuple[Printed, io.TextIOWrapper]:
+    """Returns what sends prints to the server, and the text stream in front of it."""
+    printed = Printed(connection)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(printed), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    return printed, stream
 
 
 def _perform(body: bytearray) -> tuple[Kind, bytes]:

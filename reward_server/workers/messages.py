@@ -50,7 +50,10 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 async def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> list[bytes]:
-    """Returns the pieces of a task's frame. The function travels by name: it must be importable in the worker."""
+    """Returns the pieces of a task's frame. The function travels by name: it must be importable in the worker.
+
+    Raises `WorkRaised` for arguments that cannot be sent, such as lists nested thousands deep.
+    """
     try:
         return _pack(function, args, LARGE_BYTES)
     except _TooLarge:
@@ -59,7 +62,12 @@ async def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> list[byte
 
 def _pack(function: Callable[..., Any], args: tuple[Any, ...], max_bytes: float) -> list[bytes]:
     written = _Pieces(max_bytes)
-    pickle.Pickler(written, pickle.HIGHEST_PROTOCOL).dump((function, args))
+    try:
+        pickle.Pickler(written, pickle.HIGHEST_PROTOCOL).dump((function, args))
+    except _TooLarge:
+        raise
+    except Exception as error:
+        raise WorkRaised(f"{type(error).__name__}: {error} (on the way to the worker process)") from error
     return [HEADER.pack(Kind.TASK, written.size), *written.pieces]
 
 

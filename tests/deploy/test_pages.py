@@ -56,7 +56,8 @@ def test_links_lead_somewhere(page: Path):
 
 def test_paths_that_are_named_exist(page: Path):
     roots = "protos|trainer|reward_server|tests|benchmarks|examples|deploy|docs|constraints"
-    for path in re.findall(rf"`((?:{roots})/[\w./@-]*)`", page.read_text()):
+    named = re.findall(rf"`((?:{roots})/[\w./@-]*)`", page.read_text())
+    for path in named + [word for words in commands(page) for word in words if re.match(rf"({roots})/", word)]:
         made_by_hand = path.startswith("deploy/keys")
         assert made_by_hand or (REPOSITORY / path).exists(), path
 

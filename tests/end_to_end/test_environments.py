@@ -49,19 +49,10 @@ print("found:", *[name for name in sys.argv[1:] if importlib.util.find_spec(name
 
 MAKE_TINY_MODEL = """
 import sys
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(["<eos>", *alphabet])}, merges=[]))
-tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-tokenizer.decoder = decoders.ByteLevel()
-PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>").save_pretrained(sys.argv[1])
-config = LlamaConfig(
-    vocab_size=len(alphabet) + 1, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-    eos_token_id=0, pad_token_id=0, bos_token_id=None,
-)
-LlamaForCausalLM(config).save_pretrained(sys.argv[1])
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tiny_policy import save_tiny_policy
+save_tiny_policy(Path("model"))
 """
 
 SCORE = """
@@ -240,7 +231,7 @@ def test_a_client_in_the_one_environment_is_answered_by_a_server_in_the_other(
 def test_a_model_is_trained_in_the_one_against_a_server_in_the_other(
     server_side: Environment, trainer_side: Environment, workplace: Path
 ):
-    trainer_side.run("python", "-I", "-c", MAKE_TINY_MODEL, "model", cwd=workplace)
+    trainer_side.run("python", "-I", "-c", MAKE_TINY_MODEL, str(REPOSITORY / "tests/support"), cwd=workplace)
     with serving(server_side, workplace) as target:
         (workplace / "train.yaml").write_text(TRAIN_YAML.format(target=target))
         trainer_side.run("grpo-train", "train", "--config", "train.yaml", cwd=workplace)

@@ -70,6 +70,16 @@ class TestWithTheSmallModel:
         assert not child.is_running()
         assert not entries(folders)
 
+    async def test_a_start_that_is_called_off_leaves_nothing(self, folders: Path) -> None:
+        engine = Embedded("local", Embedded.Options(model=PATH), Path.cwd())
+        starting = asyncio.create_task(engine.start())
+        await until(lambda: psutil.Process().children())
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await engine.close()
+        assert psutil.Process().children() == []
+        assert not entries(folders)
+
     async def test_no_port_is_opened(self) -> None:
         async with started() as engine:
             assert [c for c in child_of(engine).net_connections(kind="inet") if c.status == "LISTEN"] == []

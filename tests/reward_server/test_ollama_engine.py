@@ -158,6 +158,20 @@ async def test_an_error_of_any_shape_at_check_is_told(fault: bytes, tmp_path: Pa
             assert "engine `box`" in engine.health().reason
 
 
+async def test_a_check_that_breaks_is_told_and_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted, "RECHECK_SICK_S", 0.02)
+    with FakeOllama() as host:
+        engine = engine_for(host, tmp_path)
+        with monkeypatch.context() as broken:
+            broken.setattr(engine, "_look", lambda: 1 / 0)
+            await engine.start()
+            assert "the check broke: ZeroDivisionError" in engine.health().reason
+        await until(lambda: engine.health().serving)
+        await engine.close()
+
+
 async def test_a_host_that_comes_up_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosted, "RECHECK_SICK_S", 0.05)
     with FakeOllama(present=False) as host:

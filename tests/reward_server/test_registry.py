@@ -35,7 +35,7 @@ def test_a_broken_plug_in_is_named_and_breaks_nobody_else():
 
 
 def test_what_is_no_scorer_class_is_named_with_what_it_lacks():
-    with pytest.raises(ConfigError, match="'rhyme' from pathlib:Path .*lacks kind, score"):
+    with pytest.raises(ConfigError, match=r"'rhyme' from pathlib:Path .*lacks kind, score"):
         kinds(("rhyme", "pathlib:Path"))["rhyme"]
     with pytest.raises(ConfigError, match="lacks"):
         kinds(("rhyme", "os:sep"))["rhyme"]
@@ -43,5 +43,7 @@ def test_what_is_no_scorer_class_is_named_with_what_it_lacks():
 
 def test_a_kind_that_two_offer_is_refused_naming_both():
     found = kinds(("length", "reward_server.scorers.length:Length"), ("length", "other.package:Length"))
-    with pytest.raises(ConfigError, match=r"more than once: reward_server.scorers.length:Length .* other.package:Length"):
+    with pytest.raises(
+        ConfigError, match=r"more than once: reward_server.scorers.length:Length .* other.package:Length"
+    ):
         found["length"]

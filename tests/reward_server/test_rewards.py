@@ -29,9 +29,7 @@ async def test_an_unknown_reward_is_refused_with_a_guess_and_all_names():
     async with rewards_of({"brevity": Chars, "shape": Chars}) as rewards:
         with pytest.raises(UnknownReward) as raised:
             begin(rewards, "brevty")
-    assert str(raised.value) == (
-        "there is no reward 'brevty'. Did you mean 'brevity'? This server has: brevity, shape"
-    )
+    assert str(raised.value) == ("there is no reward 'brevty'. Did you mean 'brevity'? This server has: brevity, shape")
 
 
 async def test_a_version_that_is_not_served_is_refused_with_both():

@@ -55,7 +55,9 @@ async def test_a_stream_gives_every_reward_and_sample_once():
 
     async with rewards_of({"slow": scripted(slowly), "chars": Chars}) as rewards:
         call = Call(deadline=time.monotonic() + 5)
-        seen = [(name, index) async for name, index, _ in rewards.run([Selector("slow"), Selector("chars")], THREE, call)]
+        seen = [
+            (name, index) async for name, index, _ in rewards.run([Selector("slow"), Selector("chars")], THREE, call)
+        ]
     assert sorted(seen) == sorted((name, index) for name in ("slow", "chars") for index in range(3))
     assert seen[0][0] == "chars"  # it need not wait for the slow one
 
@@ -360,5 +362,3 @@ async def test_a_scorer_that_is_no_generator_does_too():
 async def test_a_scorer_that_returns_nothing_to_iterate_over_is_failed_verdicts():
     verdict = (await one(scripted(lambda samples, call: [(0, scored(1.0))])))[0]
     assert "TypeError" in verdict.status_reason
-
-

@@ -11,11 +11,13 @@ import time
 import psutil
 import pytest
 import structlog
-from waiting import SOON_S, until
+from waiting import until
 
 from reward_server.errors import WorkerDied, WorkTimedOut
 from reward_server.workers.pool import WorkerPool
 from reward_server.workers.tasks import Task
+
+SOON_S = 30.0  # far more than anything here takes: only against a hang
 
 
 def code(text):
@@ -164,6 +166,14 @@ async def test_what_other_programs_print_does_not_reach_the_servers_streams(pool
 
 async def test_output_may_be_handed_to_another_program(pool):
     await pool.run(code("import subprocess, sys; subprocess.run(['echo', 'x'], stdout=sys.stdout, check=True)"), SOON_S)
+
+
+@pytest.mark.parametrize("text", ["sys.stdout.close()", "sys.stdout = None", "sys.stdout = open('/dev/full', 'w')"])
+async def test_a_function_may_spoil_its_standard_output_for_itself_only(pool, text):
+    await pool.run(code(f"import sys; {text}"), SOON_S)
+    with structlog.testing.capture_logs() as logs:
+        await pool.run(code("print('heard')"), SOON_S)
+    assert [entry["text"] for entry in logs] == ["heard"]
 
 
 async def test_reading_the_standard_input_finds_its_end(pool):

@@ -6,11 +6,13 @@ import os
 import time
 
 import pytest
-from waiting import SOON_S, until
+from waiting import until
 
 from reward_server.errors import ConfigError, PoolClosed, WorkerDied, WorkNotPrepared, WorkRaised, WorkTimedOut
 from reward_server.workers.pool import WorkerPool
 from reward_server.workers.tasks import Preparation, Task
+
+SOON_S = 30.0  # far more than anything here takes: only against a hang
 
 
 def code(text):
@@ -118,6 +120,16 @@ async def test_a_result_that_is_not_plain_data_is_refused_before_anything_of_it_
 async def test_a_result_that_cannot_be_sent_is_refused(pool):
     with pytest.raises(WorkRaised, match="pickle"):
         await result_of(pool, "lambda: 1")
+
+
+async def test_arguments_that_cannot_be_sent_are_refused_and_the_worker_stays(pool):
+    deep = []
+    for _ in range(200_000):
+        deep = [deep]
+    before = await result_of(pool, "__import__('os').getpid()")
+    with pytest.raises(WorkRaised, match=r"RecursionError: .*\(on the way to the worker process\)"):
+        await pool.run(Task(len, (deep,)), SOON_S)
+    assert await result_of(pool, "__import__('os').getpid()") == before
 
 
 async def test_a_huge_result_is_refused(pool):

@@ -9,126 +9,87 @@ keys without a word, hang on nested aliases and (libyaml's) overflow the stack o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from reward_server.errors import ConfigError
+from protos.configfile.document import ConfigFileError, Document, Mark, Place, Problem
 
-MAX_BYTES = 1 << 20
+MAX_BYTES: Final = 1 << 20
 """Largest file that is read; a configuration has some kilobytes."""
 
-MAX_DEPTH = 50
-"""Deepest nesting that is followed."""
+MAX_DEPTH: Final = 50
+"""Deepest nesting that is followed, through aliases too."""
 
-MAX_VALUES = 50_000
+MAX_VALUES: Final = 50_000
 """Most values in a file once its aliases are followed."""
 
-Place = tuple[str | int, ...]
-"""Where a value stands: the keys and list positions that lead to it from the top."""
-
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its parser is used: the C one is 10x faster
-_NULL = re.compile(r"~|null|Null|NULL|")
-_BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
-_INT = re.compile(r"[-+]?[0-9]{1,18}")  # a longer one is a float: no digits are of use there, and int() has a limit
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
+# What an unquoted scalar means by YAML 1.2's core schema; any other is text.
+_SCHEMA: Final[tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...]] = (
+    (re.compile(r"~|null|Null|NULL|"), lambda _: None),
+    (re.compile(r"true|True|TRUE"), lambda _: True),
+    (re.compile(r"false|False|FALSE"), lambda _: False),
+    (re.compile(r"[-+]?[0-9]{1,18}"), int),  # a longer one is a float: int() has a limit, and its digits no use
+    (re.compile(r"0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}"), lambda text: int(text, base=0)),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+    (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda text: float(text.replace(".", ""))),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Where a value stands in the file, and how it is written there."""
+def read(path: Path, *, if_absent: str = "") -> Document:
+    """Reads a file. What is wrong with it beyond that is in `Document.problems`.
 
-    line: int  # from 1; of the key, or of a list's item
-    text: str | None  # a scalar as written, quotes removed; None for mappings and lists
+    Args:
+        path: the file.
+        if_absent: what a person can do who has no such file.
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One mistake in a file."""
-
-    file: str
-    line: int | None
-    place: Place
-    words: str  # what is wrong, and what would be right
-
-    def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {dotted(self.place)}: {self.words}" if self.place else f"{where}: {self.words}"
-
-
-@dataclass(slots=True)
-class Document:
-    """A file's data, where each value of it stands, and what has been found wrong with it."""
-
-    file: str  # as the person named it
-    value: Any = None
-    marks: dict[Place, Mark] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-
-    def complain(self, place: Place, words: str) -> None:
-        """Notes what is wrong at `place`; where the file lacks it, the line is that of what would hold it."""
-        nearest: Place = ()
-        for step in place:
-            if (*nearest, step) in self.marks:
-                nearest = (*nearest, step)
-        self.problems.append(Problem(self.file, self.marks[nearest].line if nearest else None, place, words))
-
-    def find(self, place: Place, text: str) -> Place:
-        """Returns the first key or scalar below `place` that reads `text`, else `place`."""
-        below = (p for p in self.marks if len(p) > len(place) and p[: len(place)] == place)
-        return next((p for p in below if p[-1] == text or self.marks[p].text == text), place)
-
-
-def dotted(place: Place) -> str:
-    """Returns a place in one word: `rewards.steps.length.steps[0].below`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
-
-
-def read(path: Path) -> Document:
-    """Reads a file. Raises `ConfigError` for one that can't be read or is no YAML; see also `Document.problems`."""
-    return parse(_text_of(path), str(path))
+    Raises:
+        ConfigFileError: it can't be read, or is no YAML.
+    """
+    return parse(_text_of(path, if_absent), str(path))
 
 
 def parse(text: str, file: str) -> Document:
-    """Reads YAML text; `file` is its name in messages. Raises `ConfigError` if it is no YAML."""
+    """Reads YAML text; `file` is its name in messages. Raises `ConfigFileError` if it is no YAML."""
     if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, unprintable.start()) + 1
-        raise ConfigError(f"{file}:{line}: the character {unprintable[0]!r} can't stand in YAML: remove it")
+        raise ConfigFileError(f"{file}:{line}: the character {unprintable[0]!r} can't stand in YAML: remove it")
     try:
         tree = _Tree(file, yaml.parse(text, Loader=_LOADER)).whole()
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_syntax_words(file, text, error)) from None
+        raise ConfigFileError(_syntax_words(file, text, error)) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: is no YAML: {error}") from None
+        raise ConfigFileError(f"{file}: is no YAML: {error}") from None
     document = Document(file)
     if tree is not None:
         document.value = _value(tree, (), document)
     return document
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: Path, if_absent: str) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; `reward-server example` prints one to start from") from None
+        hint = f"; {if_absent}" if if_absent else ""
+        raise ConfigFileError(f"{path}: there is no such file{hint}") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the YAML file in it") from None
+        raise ConfigFileError(f"{path}: is a folder; name the YAML file in it") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"{path}: can't be read: {reason}") from None
+        raise ConfigFileError(f"{path}: can't be read: {reason}") from None
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; a configuration has some kilobytes")
+        raise ConfigFileError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; a configuration has some kilobytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         wrong = content[error.start]
-        raise ConfigError(f"{path}:{line}: is not UTF-8 (byte 0x{wrong:02x}): save it as UTF-8") from None
+        raise ConfigFileError(f"{path}:{line}: is not UTF-8 (byte 0x{wrong:02x}): save it as UTF-8") from None
 
 
 def _syntax_words(file: str, text: str, error: yaml.MarkedYAMLError) -> str:
@@ -206,18 +167,20 @@ class _Tree:
             raise self._error(event, f"the alias *{event.anchor} stands inside what it names")
         return node
 
-    def _error(self, event: Any, words: str) -> ConfigError:
+    def _error(self, event: Any, words: str) -> ConfigFileError:
         mark = event.start_mark
-        return ConfigError(f"{self._file}:{mark.line + 1}:{mark.column + 1}: {words}")
+        return ConfigFileError(f"{self._file}:{mark.line + 1}:{mark.column + 1}: {words}")
 
 
 def _value(node: _Node, place: Place, document: Document) -> Any:
     """Returns a node as data, all aliases followed, and notes in `document` where everything stands."""
+    where = f"{document.file}:{node.line}"
     if len(document.marks) > MAX_VALUES:
-        raise ConfigError(f"{document.file}:{node.line}: holds more than {MAX_VALUES} values once aliases are followed")
-    if node.tag not in (None, "!", "tag:yaml.org,2002:str"):
-        words = f"has the tag {node.tag}: tags are not read"
-        document.problems.append(Problem(document.file, node.line, place, words))
+        raise ConfigFileError(f"{where}: holds more than {MAX_VALUES} values once aliases are followed")
+    if len(place) > MAX_DEPTH:
+        raise ConfigFileError(f"{where}: is nested deeper than {MAX_DEPTH} levels once aliases are followed")
+    if wrong := _wrong_tag(node):
+        document.problems.append(Problem(document.file, node.line, place, wrong))
     if node.items is not None:
         return _list(node.items, place, document)
     if node.pairs is not None:
@@ -246,6 +209,11 @@ def _mapping(pairs: list[tuple[_Node, _Node]], place: Place, document: Document)
     return values
 
 
+def _wrong_tag(node: _Node) -> str:
+    known = node.tag in (None, "!", "tag:yaml.org,2002:str")
+    return "" if known else f"has the tag {node.tag}: tags are not read"
+
+
 def _wrong_key(key: _Node, place: Place, before: Mapping[str, Any], document: Document) -> str:
     if key.text is None:
         return "a key must be text, not a list or a mapping"
@@ -253,19 +221,8 @@ def _wrong_key(key: _Node, place: Place, before: Mapping[str, Any], document: Do
         return f"is given twice, first in line {document.marks[place].line}: keep one"
     if key.text == "<<" and key.plain:
         return "merge keys are not read: write the keys out, or use an alias for a whole value"
-    return ""
+    return _wrong_tag(key)
 
 
 def _scalar(text: str) -> Any:
-    """Returns what an unquoted scalar means by YAML 1.2's core schema."""
-    if _NULL.fullmatch(text):
-        return None
-    if match := _BOOL.fullmatch(text):
-        return match[1] is not None
-    if _INT.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if match := _NOT_FINITE.fullmatch(text):
-        return float(match[1] + match[2])
-    return text
+    return next((meaning(text) for pattern, meaning in _SCHEMA if pattern.fullmatch(text)), text)

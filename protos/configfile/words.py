@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reward_server.config.yamlmarks import Document, Place
+from protos.configfile.document import Document, Place
 
 MAX_SHOWN_CHARS: Final = 60
 """A found value is shown up to this length."""
 
-SECRET: Final = re.compile(r"auth|.*(token|secret|password|api_key|_env)")
+SECRET: Final = re.compile(r"auth|.*(token|token_file|secret|password|api_key|_env)")
 """Keys whose values are never shown: people put the token itself where its file's name belongs."""
 
 # By the type of pydantic's error; what stands in braces comes with the error.
@@ -71,12 +71,21 @@ def validated(model: type[M], value: Any, place: Place, document: Document) -> M
         return None
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Returns `unknown key; did you mean 'unit'? known: 'unit', 'width'`."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean 'unit'?`, or nothing where no known name is close."""
+    close = get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def proposals(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean 'unit'? known: unit, width`: the guess, and all names that would be right."""
     options = sorted(known)
-    close = get_close_matches(name, options, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown {what}; {guess}known: {', '.join(options) or 'none'}"
+    return f"{did_you_mean(name, options) or ';'} known: {', '.join(options) or 'none'}"
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Returns `unknown key; did you mean 'unit'? known: unit, width`."""
+    return f"unknown {what}{proposals(name, known)}"
 
 
 def found(value: Any, place: Place, document: Document) -> str:

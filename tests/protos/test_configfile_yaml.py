@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_server.config.yamlmarks import dotted, parse, read
-from reward_server.errors import ConfigError
+from protos.configfile import ConfigFileError, dotted, parse, read
 
 
 def test_scalars_mean_what_they_say():
@@ -26,6 +25,32 @@ def test_scalars_mean_what_they_say():
         "k": float("-inf"),
         "l": None,
     }
+
+
+@pytest.mark.parametrize("number", ["1e-5", "1E-5", "1.e-5", ".1e-4", "+1e-05"])
+def test_a_learning_rate_is_a_number_however_it_is_written(number):
+    assert parse(f"learning_rate: {number}", "f").value == {"learning_rate": 1e-5}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e3", 1000.0),
+        ("010", 10),
+        ("0x1f", 31),
+        ("0o17", 15),
+        ("-7", -7),
+        ("1.", 1.0),
+        ("1_000", "1_000"),
+        ("on", "on"),
+        ("null", None),
+        ("127.0.0.1:8470", "127.0.0.1:8470"),
+    ],
+)
+def test_a_scalar_has_the_type_that_it_looks_like(text, value):
+    found = parse(f"key: {text}", "f").value["key"]
+    assert found == value
+    assert type(found) is type(value)
 
 
 def test_every_value_knows_its_line():
@@ -57,6 +82,7 @@ def test_an_alias_is_followed_and_keeps_the_line_of_its_anchor():
             "f.yaml:1: a: has the tag tag:yaml.org,2002:python/name:os.system: tags are not",
         ),
         ("a: &b {}\nc:\n  <<: *b", "f.yaml:3: c.<<: merge keys are not read: write the keys out"),
+        ("!!python/name:os.system a: 1", "f.yaml:1: a: has the tag tag:yaml.org,2002:python/name:os.system"),
         ("? [a]\n: 1", "f.yaml:1: a key must be text, not a list or a mapping"),
     ],
 )
@@ -79,7 +105,7 @@ def test_a_slip_in_valid_yaml_is_noted_with_its_line(text, message):
     ],
 )
 def test_what_is_no_yaml_is_refused_with_line_and_column(text, message):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigFileError) as caught:
         parse(text, "f.yaml")
     assert str(caught.value).startswith("f.yaml:")
     assert message in str(caught.value)
@@ -91,9 +117,15 @@ def test_what_is_no_yaml_is_refused_with_line_and_column(text, message):
 def test_a_bomb_of_nested_aliases_is_refused_at_once(leaf):
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     begun = time.monotonic()
-    with pytest.raises(ConfigError, match="holds more than 50000 values once aliases are followed"):
+    with pytest.raises(ConfigFileError, match="holds more than 50000 values once aliases are followed"):
         parse("\n".join([f"a0: &a0 {leaf}", *levels]), "f.yaml")
     assert time.monotonic() - begun < 20
+
+
+def test_depth_that_aliases_pile_up_is_refused():
+    levels = [f"a{i}: &a{i} {'[' * 40}*a{i - 1}{']' * 40}" for i in range(1, 40)]
+    with pytest.raises(ConfigFileError, match=r"f\.yaml:2: is nested deeper than 50 levels once aliases are followed"):
+        parse("\n".join(["a0: &a0 x", *levels]), "f.yaml")
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path):
@@ -108,9 +140,15 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
         tmp_path / "a\0b": ": can't be read: ",
     }
     for path, message in messages.items():
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigFileError) as caught:
             read(path)
         assert message in str(caught.value)
+
+
+def test_an_absent_file_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(ConfigFileError) as caught:
+        read(tmp_path / "none.yaml", if_absent="`make config` writes one")
+    assert str(caught.value) == f"{tmp_path}/none.yaml: there is no such file; `make config` writes one"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
@@ -125,10 +163,10 @@ PIECES = st.sampled_from(
 
 
 def said_of(reading, what):
-    """Returns what reading says is wrong; an exception other than ConfigError ends the test."""
+    """Returns what reading says is wrong; an exception other than ConfigFileError ends the test."""
     try:
         return [str(problem) for problem in reading(what).problems]
-    except ConfigError as error:
+    except ConfigFileError as error:
         return list(error.problems)
 
 

@@ -1,0 +1,64 @@
+"""The clock of an outage, what the options say about it, and the words in which a person hears of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from trainer.client.failures import Failure, in_words
+from trainer.client.options import ClientOptions
+from trainer.errors import ServerUnreachable
+
+_log = logging.getLogger("trainer.client")
+
+TELL_EVERY_S = 5.0
+
+
+class ServerAway(ServerUnreachable):
+    """The server is away, and `on_outage="missing"` wants verdicts without scores rather than an error."""
+
+
+class Outage:
+    """From the first failed try of a call to its answer. Its clock is not the call's deadline, which starts anew."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._tell = options.progress or _log.warning
+        self._began: float | None = None
+        self._told = 0.0
+
+    def goes_on(self, failure: Failure) -> None:
+        """Notes another failed try, and now and then says so.
+
+        Raises:
+            ServerUnreachable: The options don't allow to wait, or not any longer.
+            ServerAway: The options want missing verdicts instead.
+        """
+        now = time.monotonic()
+        if self._began is None:
+            self._began = self._told = now
+        away_s = now - self._began
+        state = f"reward server {self._options.target} is not reachable"
+        cause = in_words(failure)
+        if self._options.on_outage == "missing":
+            raise ServerAway(f"{state} ({cause})")
+        if self._options.on_outage == "stop" or away_s >= self._options.outage_limit_s:
+            since = f" for {away_s:.0f} s" if away_s >= 1 else ""
+            raise ServerUnreachable(f"{state}{since} ({cause}); {self._remedy()}")
+        if now - self._told >= TELL_EVERY_S:
+            self._told = now
+            self._tell(
+                f"{state} for {away_s:.0f} s ({cause}); waiting up to {self._options.outage_limit_s:.0f} s; "
+                f"the run goes on when it is back"
+            )
+
+    def over(self) -> None:
+        """Notes that the server answers again."""
+        if self._began is not None and self._told > self._began:
+            self._tell(f"reward server {self._options.target} is back after {time.monotonic() - self._began:.0f} s")
+
+    def _remedy(self) -> str:
+        started = "start it with `reward-server serve --config server.yaml`, or check the address"
+        if self._options.on_outage == "stop":
+            return f"{started}; on_outage='wait' would wait for it"
+        return f"{started}; outage_limit_s says how long to wait"

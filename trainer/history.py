@@ -1,0 +1,81 @@
+"""The metrics of a run, step by step: written to a file as they come, read again for tables and reports."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+EDGE_STEPS = 3
+"""How many steps "first" and "last" are the mean of: one step of few prompts says little."""
+
+
+class History:
+    """The logged steps of a run, in order."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.rows: list[Mapping[str, Any]] = list(rows)
+
+    @classmethod
+    def read(cls, path: Path) -> History:
+        """Reads a metrics file; of a run that was cut off in the middle of a line, all whole lines."""
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return cls(rows)
+
+    @property
+    def last_step(self) -> int:
+        """Returns the number of the last step logged, 0 before the first."""
+        return int(self.rows[-1]["step"]) if self.rows else 0
+
+    def series(self, key: str) -> list[tuple[int, float]]:
+        """Returns (step, value) for each step that has a value of this metric."""
+        return [(row["step"], row[key]) for row in self.rows if isinstance(row.get(key), (int, float))]
+
+    def first(self, key: str) -> float | None:
+        """Returns the mean of a metric over the first steps that have it."""
+        return _mean([value for _, value in self.series(key)[:EDGE_STEPS]])
+
+    def last(self, key: str) -> float | None:
+        """Returns the mean of a metric over the last steps that have it."""
+        return _mean([value for _, value in self.series(key)[-EDGE_STEPS:]])
+
+    def total(self, key: str) -> float:
+        """Returns the sum of a metric over all steps."""
+        return sum(value for _, value in self.series(key))
+
+
+class MetricsFile:
+    """A file of one JSON object a logged step, on disk as soon as the step is logged."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a step. What is not a number in JSON (NaN, infinite) is written as null."""
+        clean = {key: None if _unspeakable(value) else value for key, value in row.items()}
+        self._file.write(json.dumps(clean) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def reward_key(name: str) -> str:
+    """Returns the metric that TRL logs the mean of a reward under."""
+    return f"rewards/{name}/mean"
+
+
+def _unspeakable(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

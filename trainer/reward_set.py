@@ -1,0 +1,117 @@
+"""All rewards of a run, those of the server and local ones, under one roof: for TRL, for samples, for the record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trainer import functions
+from trainer.client import Catalog, RewardClient
+from trainer.config import ConfigError, TrainConfig
+from trainer.rewards import remote_reward
+from trainer.runs import RewardRecord
+from trainer.samples import Note
+
+LOCAL_TARGET = "local:"
+
+
+def client_options(config: TrainConfig) -> dict[str, Any]:
+    """Returns the options of a client of the configured server; paths are absolute. Raises `ConfigError`."""
+    rewards = config.rewards
+    options: dict[str, Any] = {
+        "tls": rewards.tls,
+        "server_name": rewards.server_name,
+        "insecure": rewards.insecure,
+        "experiment": rewards.experiment,
+        "deadline_s": rewards.deadline_s,
+        "on_outage": rewards.on_outage,
+        "outage_limit_s": rewards.outage_limit_s,
+    }
+    for name in ("token_file", "ca_file", "certificate_file", "key_file"):
+        path = getattr(rewards, name)
+        options[name] = None if path is None else str(config.at(path))
+    if rewards.token_env is not None:
+        if rewards.token_env not in os.environ:
+            raise ConfigError(f"rewards.token_env: the environment variable {rewards.token_env} is not set")
+        options["token"] = os.environ[rewards.token_env]
+    return options
+
+
+def target(config: TrainConfig) -> str:
+    """Returns the server's address; the configuration file of a `local:` one as an absolute path."""
+    server = config.rewards.server or ""
+    if server.startswith(LOCAL_TARGET):
+        return LOCAL_TARGET + str(config.at(server.removeprefix(LOCAL_TARGET)))
+    return server
+
+
+class RewardSet:
+    """The rewards of one run. Close it at the end: a server of its own ends with it."""
+
+    def __init__(self, config: TrainConfig, run_id: str, progress: Callable[[str], object]) -> None:
+        """Connects nowhere yet, but imports the local functions. Raises `ConfigError` and `BadOptions`."""
+        self.names = config.rewards.names
+        self._remote = tuple(config.rewards.use)
+        self._weights = dict(zip(self.names, config.rewards.weights, strict=True))
+        self._references = {name: each.python for name, each in config.rewards.local.items()}
+        self._local = {name: load_local(config, name) for name in config.rewards.local}
+        self._target = target(config)
+        self._client: RewardClient | None = None
+        self.functions: list[functions.RewardFunction] = []
+        if self._remote:
+            self._client = RewardClient(self._target, run_id=run_id, progress=progress, **client_options(config))
+            # One by one they are made for the same client, so they still share one call per batch.
+            for name in self._remote:
+                self.functions.append(remote_reward(self._client, name, missing=config.rewards.missing))
+        self.functions += self._local.values()
+
+    def score(
+        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Sequence[Any]]
+    ) -> dict[str, list[Note]]:
+        """Returns the verdicts of every reward on (N) completions, with what the scorers say about each."""
+        notes: dict[str, list[Note]] = {}
+        if self._client is not None:
+            result = self._client.score(
+                rewards=self._remote, prompts=prompts, completions=completions, columns=dict(columns)
+            )
+            for name, scores in result.rewards.items():
+                verdicts = zip(scores.scores, scores.reasons, scores.explanations, strict=True)
+                notes[name] = [Note(*verdict) for verdict in verdicts]
+        for name, function in self._local.items():
+            notes[name] = _local_notes(function, prompts, completions, columns)
+        return notes
+
+    def records(self) -> list[RewardRecord]:
+        """Returns what each reward is, the server's with the versions they have now."""
+        catalog: Catalog | None = None if self._client is None else self._client.list_rewards()
+        return [self._record(name, catalog) for name in self.names]
+
+    def close(self) -> None:
+        """Closes the connection, and ends the server of a `local:` target."""
+        if self._client is not None:
+            self._client.close()
+
+    def _record(self, name: str, catalog: Catalog | None) -> RewardRecord:
+        if name in self._local or catalog is None:
+            return RewardRecord(name, self._weights[name], self._references[name], kind="local function")
+        info = catalog.rewards[name]
+        return RewardRecord(name, self._weights[name], self._target, info.version, info.kind, info.description)
+
+
+def load_local(config: TrainConfig, name: str) -> functions.RewardFunction:
+    """Returns a configured local function as TRL calls it. Raises `ConfigError`."""
+    reference = config.rewards.local[name].python
+    return functions.for_trl(name, functions.load_function(reference, config.path.parent))
+
+
+def _local_notes(
+    function: functions.RewardFunction, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
+) -> list[Note]:
+    """Returns a local function's scores outside of training, where some of what TRL passes is not there."""
+    helpers = {"trainer_state": None, "log_extra": lambda *_: None, "log_metric": lambda *_: None}
+    try:
+        scores = function(prompts=list(prompts), completions=list(completions), **columns, **helpers)
+        return [Note(None if score is None else float(score)) for score in scores]
+    except Exception as error:  # noqa: BLE001  # a person's own function, which may need what only training has
+        return [Note(None, f"{type(error).__name__}: {error}") for _ in completions]
