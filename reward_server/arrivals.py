@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from reward_server.domain import Call, Sample, Status, Verdict, failed, scored
 from reward_server.scorers.base import MAX_REASON_CHARS
+from reward_server.telemetry.logs import about
 
 if TYPE_CHECKING:
     from reward_server.reward import Reward
@@ -103,8 +105,8 @@ class Arrivals:
         except asyncio.CancelledError:
             self.fail_rest(CLOSED)
             raise
-        except Exception as error:  # a scorer's bug is failed verdicts, never a dead call
-            log.warning("scorer failed", reward=self.reward.name, kind=self.reward.kind, exc_info=error)
+        except Exception as error:  # noqa: BLE001  # a scorer's bug is failed verdicts, never a dead call
+            log.warning("scorer failed", reward=self.reward.name, kind=self.reward.kind, **about(error))
             fault = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS]
         self.fail_rest(self._blame(fault))
 
@@ -135,12 +137,15 @@ def sound(verdict: Any) -> Verdict:
     if verdict.status is _SCORED:
         if type(score) is float and score - score == 0.0:
             return verdict
-        if score is None:
-            return failed("the scorer said that there is a score, but gave none")
-        return scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost)
-    if score is None:
-        return verdict
-    return Verdict(None, verdict.status, verdict.status_reason, verdict.explanation, verdict.parts, verdict.cost)
+        try:
+            return scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost)  # type: ignore[arg-type]  # that is what is tried
+        except (TypeError, ValueError):
+            return failed(f"the scorer said that there is a score, but gave a {type(score).__name__}")
+    status: Any = verdict.status  # plug-ins need not keep to the types
+    reason: Any = verdict.status_reason
+    if not isinstance(status, Status) or not isinstance(reason, str):
+        return failed(f"the scorer returned a verdict of status {status!r} and reason {reason!r}"[:MAX_REASON_CHARS])
+    return verdict if score is None else replace(verdict, score=None)
 
 
 def _pulse(event: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from reward_server.domain import HEALTHY, Health
 from reward_server.errors import STATUS_OF, Unauthenticated
 from reward_server.rewards import Rewards
 from reward_server.servicer import SERVICE, Context
+from reward_server.telemetry.logs import about
 
 SHOW_EVERY_S: Final = 2.0
 SHUTDOWN_TIMEOUT_S: Final = 1.0
@@ -71,8 +72,8 @@ class HealthBoard:
             await asyncio.sleep(self._every_s)
             try:
                 await self.show()
-            except Exception as error:  # a scorer's bug must not freeze the others' health
-                log.warning("health not shown", exc_info=error)
+            except Exception as error:  # noqa: BLE001  # a scorer's bug must not freeze the others' health
+                log.warning("health not shown", **about(error))
 
     async def end(self) -> None:
         """Shows for good that nothing serves any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from reward_server.registry import ENGINES, SCORERS
 from reward_server.reward import Part, Reward, RewardInfo
 from reward_server.scorers.base import Scorer, ScorerContext
 from reward_server.scoring import Scoring, Selector
+from reward_server.telemetry.logs import about
 from reward_server.workers.pool import WorkerPool
 
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -56,7 +58,8 @@ class Rewards:
         """Opens workers, engines and scorers. Raises `ConfigError` with all problems that only show now."""
         async with AsyncExitStack() as stack:
             workers = self._config.workers
-            pool = await stack.enter_async_context(WorkerPool(workers.count, workers.preload))
+            pool = WorkerPool(workers.count, workers.preload, hidden_env=_secrets_in_environment(self._config))
+            await stack.enter_async_context(pool)
             await self._start_engines(stack)
             self._compile(pool)
             await self._start_scorers(stack)
@@ -186,13 +189,25 @@ class Rewards:
                 log.warning("scorers did not stop", count=len(stubborn), waited_s=CLOSE_TIMEOUT_S)
 
 
+def _secrets_in_environment(config: ServerConfig) -> set[str]:
+    """Returns the environment variables that hold what people's own functions need not find: tokens and keys."""
+    named = {
+        value
+        for engine in config.engines.values()
+        for key, value in engine.options
+        if key.endswith("_env") and isinstance(value, str)
+    }
+    token = config.auth.token.get_secret_value() if config.auth else None
+    return named | {name for name, value in os.environ.items() if value.strip() == token}
+
+
 async def _close(what: str, close: Callable[[], Awaitable[None]]) -> None:
     """Closes one thing; that it fails or hangs must not keep the others open."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await close()
-    except Exception as error:
-        log.warning("not closed", what=what, exc_info=error)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the others must be closed too
+        log.warning("not closed", what=what, **about(error))
 
 
 def _check_needs(reward: Reward, samples: Sequence[Sample]) -> None:

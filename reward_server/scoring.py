@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reward_server.arrivals import CLOSED, LATE, Arrivals
@@ -48,7 +48,7 @@ class RewardResult:
 class ScoringCall(Call):
     """A call as scorers see it: a recipe made of parts finds here what is computed for the call already."""
 
-    scoring: Scoring | None = None
+    scoring: Scoring | None = field(default=None, compare=False, repr=False)
 
 
 class Scoring:
@@ -80,6 +80,7 @@ class Scoring:
         self._seen: dict[View, Sequence[Sample]] = {}
         self._call_seen: ScoringCall | None = None
         self._chars_left = YIELD_AFTER_CHARS
+        self._closed = False
         self._began = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         if call.deadline < math.inf:
@@ -94,7 +95,9 @@ class Scoring:
         arrivals = self._arrivals.get(reward.name)
         if arrivals is None:
             arrivals = self._arrivals[reward.name] = Arrivals(reward, len(self.samples), self._changed)
-            if self.samples:
+            if self._closed:  # a recipe asks for one more part, though its call is over
+                arrivals.fail_rest(CLOSED)
+            elif self.samples:
                 self._start(arrivals)
         return arrivals
 
@@ -142,6 +145,8 @@ class Scoring:
 
     def close(self) -> None:
         """Stops all that is still running; nothing is waited for."""
+        self._closed = True
+        self._call_seen = None  # it refers back to here
         if self._timer is not None:
             self._timer.cancel()
         for arrivals in self._arrivals.values():
@@ -217,7 +222,7 @@ def _too_long(samples: Sequence[Sample], max_bytes: float) -> dict[int, Verdict]
     sizes = [text_bytes(sample.completion) for sample in samples]
     return {
         index: failed(
-            f"the completion is {size / 1024:,.0f} KiB, over the server's limit of {max_bytes / 1024:,.0f} KiB: "
+            f"the completion has {size:,} bytes, over the server's limit of {max_bytes:,}: "
             "shorten it (max_completion_length), or raise limits.max_completion_kb of the server"
         )
         for index, size in enumerate(sizes)

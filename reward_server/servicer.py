@@ -22,6 +22,7 @@ from reward_server.errors import STATUS_OF, Busy, RewardServerError, TooLarge
 from reward_server.rewards import Rewards
 from reward_server.scoring import RewardResult, Selector
 from reward_server.sharing.repeats import CallKey, Repeats
+from reward_server.telemetry.logs import about
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["RewardService"].full_name
 
@@ -179,7 +180,7 @@ async def _refuse(context: Context, error: Exception) -> NoReturn:
     """Ends the call with the status that the error stands for."""
     code = STATUS_OF.get(type(error)) if isinstance(error, RewardServerError) else None
     if code is None:
-        log.error("call failed", exc_info=error)
+        log.error("call failed", **about(error))
         code, words = grpc.StatusCode.INTERNAL, f"a bug of the server ({type(error).__name__}): see its log"
     else:
         words = str(error)

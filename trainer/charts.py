@@ -14,8 +14,8 @@ Point = tuple[int, float]  # step, value
 SMOOTHED_STEPS = 3
 """The bold line is the mean of a step and those before it, as many as "first" and "last" are the mean of."""
 
-WIDTH, HEIGHT = 420, 200
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 26
+WIDTH, HEIGHT = 340, 180
+LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 24
 
 
 def smoothed(points: Sequence[Point], window: int = SMOOTHED_STEPS) -> list[Point]:

@@ -102,7 +102,7 @@ def score_command(
         scored = out or data.with_suffix(".scored.jsonl")
         with RewardClient(address, **options) as client:
             summaries = scoring.score_file(client, reward, data, scored, console)
-        console.print(scoring.summary_table(summaries))
+        scoring.show(summaries, console)
         console.print(f"verdicts: {scored}", highlight=False, soft_wrap=True)
 
 

@@ -182,10 +182,8 @@ def _filled(template: str, row: Row, prompt: str) -> str:
     """Fills `{prompt}` and `{column}` in; other braces stay as they are, so that JSON may stand in a template."""
     values = {**row, "prompt": prompt}
 
-    def value_of(place: re.Match[str]) -> str:
-        return str(values[place[1]]) if place[1] in values else place[0]
-
-    text, count = re.subn(r"\{(\w+)\}", value_of, template)
+    places = re.compile("|".join(rf"\{{{re.escape(name)}\}}" for name in values))
+    text, count = places.subn(lambda place: str(values[place[0][1:-1]]), template)
     if not count:
         raise DataError(f"data.prompt_template {template!r} names no column; there is: {', '.join(values)}")
     return text

@@ -36,7 +36,7 @@ class History:
 
     def series(self, key: str) -> list[tuple[int, float]]:
         """Returns (step, value) for each step that has a value of this metric."""
-        return [(row["step"], row[key]) for row in self.rows if isinstance(row.get(key), (int, float))]
+        return [(row["step"], row[key]) for row in self.rows if _is_number(row.get(key))]
 
     def first(self, key: str) -> float | None:
         """Returns the mean of a metric over the first steps that have it."""
@@ -59,7 +59,9 @@ class MetricsFile:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a step. What is not a number in JSON (NaN, infinite) is written as null."""
-        clean = {key: None if _unspeakable(value) else value for key, value in row.items()}
+        clean = {
+            key: None if isinstance(value, float) and not _is_number(value) else value for key, value in row.items()
+        }
         self._file.write(json.dumps(clean) + "\n")
         self._file.flush()
 
@@ -73,8 +75,8 @@ def reward_key(name: str) -> str:
     return f"rewards/{name}/mean"
 
 
-def _unspeakable(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -67,14 +67,14 @@ class Progress:
             key = reward_key(name)
             parts.append(f"{name} {number(row.get(key))} (first {number(self._history.first(key))})")
         parts += _notes(row)
-        parts.append(f"{_duration(time.monotonic() - self._started)} gone, {self._left()} left")
+        parts.append(f"{duration(time.monotonic() - self._started)} gone, {self._left()} left")
         return "   ".join(parts)
 
     def _view(self) -> RenderableType:
         done = self._history.last_step
         head = Table.grid(padding=(0, 2))
         waiting = f"step {min(done + 1, self._total_steps)} running for {time.monotonic() - self._step_began:.0f} s"
-        gone = _duration(time.monotonic() - self._started)
+        gone = duration(time.monotonic() - self._started)
         head.add_row(
             Text(f"step {done}/{self._total_steps}", style="bold"),
             ProgressBar(total=max(1, self._total_steps), completed=done, width=30),
@@ -91,7 +91,7 @@ class Progress:
         if not done or not self._total_steps:
             return "?"
         pace_s = (self._step_began - self._started) / done
-        return _duration(max(0.0, pace_s * self._total_steps - (time.monotonic() - self._started)))
+        return duration(max(0.0, pace_s * self._total_steps - (time.monotonic() - self._started)))
 
 
 def reward_table(history: History, rewards: Sequence[str], *, ascii_only: bool = False) -> Table:
@@ -143,7 +143,8 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time as people say it: 42s, 3m05s, 2h10m."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

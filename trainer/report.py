@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import jinja2
 
 from trainer import charts
 from trainer.history import EDGE_STEPS, History, reward_key
-from trainer.progress import number
+from trainer.progress import duration, number
 from trainer.runs import RunFolder, RunRecord
 from trainer.samples import Sample
 
@@ -37,6 +38,7 @@ def write(folder: RunFolder) -> None:
         name=folder.path.name,
         record=record,
         history=history,
+        when=_when(record),
         edge=EDGE_STEPS,
         rewards=[_reward_row(title, key, record, history) for title, key in _metrics(record)],
         curves=[{"title": title, "svg": charts.svg_curve(title, points)} for title, points in curves],
@@ -44,6 +46,15 @@ def write(folder: RunFolder) -> None:
         missing=_missing(record, history),
     )
     folder.report.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _when(record: RunRecord) -> str:
+    """Returns when the run was and how long it took, as far as is known."""
+    started = dt.datetime.fromisoformat(record.started)
+    when = f"{started:%Y-%m-%d %H:%M} UTC{started:%z}".removesuffix("+0000")
+    if not record.ended:
+        return when
+    return f"{when}, {duration((dt.datetime.fromisoformat(record.ended) - started).total_seconds())}"
 
 
 def _metrics(record: RunRecord) -> list[tuple[str, str]]:

@@ -65,11 +65,11 @@ def score_file(
     return summaries
 
 
-def summary_table(summaries: dict[str, Summary]) -> Table:
-    """Returns the mean and spread of each reward, and why verdicts are missing."""
+def show(summaries: dict[str, Summary], console: Console) -> None:
+    """Prints the mean and spread of each reward, and why verdicts are missing."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("reward", "scored", "mean", "std", "min", "max", "missing"):
-        table.add_column(title, justify="left" if title in {"reward", "missing"} else "right")
+        table.add_column(title, justify="left" if title == "reward" else "right")
     for name, summary in summaries.items():
         scores = summary.scores
         figures = ["-"] * 4
@@ -77,9 +77,11 @@ def summary_table(summaries: dict[str, Summary]) -> Table:
             figures = [
                 f"{v:.3f}" for v in (statistics.fmean(scores), statistics.pstdev(scores), min(scores), max(scores))
             ]
-        missing = "; ".join(f"{count} x {reason}" for reason, count in summary.missing.most_common()) or "none"
-        table.add_row(name, str(len(scores)), *figures, missing)
-    return table
+        table.add_row(name, str(len(scores)), *figures, str(summary.missing.total()))
+    console.print(table)
+    for name, summary in summaries.items():
+        for reason, count in summary.missing.most_common():
+            console.print(f"missing of {name}: {count} x {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _chunks(data: Path) -> Iterator[list[Row]]:

@@ -75,7 +75,7 @@ class Siblings:
             call = next((c for c in self._calls if c.content == content and function in c.not_taken), None)
             asked_here = call is None
             if call is None:
-                call = self._begin(content, batch)
+                call = self._begin(content, batch, function)
             call.not_taken.discard(function)
         if asked_here:
             self._ask(call, function)
@@ -87,10 +87,10 @@ class Siblings:
             return self.client.score(rewards=[function.reward], **batch), True
         return result, asked_here
 
-    def _begin(self, content: Any, batch: Mapping[str, Any]) -> _SharedCall:
+    def _begin(self, content: Any, batch: Mapping[str, Any], caller: Sibling) -> _SharedCall:
         for past in [call for call in self._calls if call.answer.done()]:
             self._calls.remove(past)
-            for function in past.not_taken:
+            for function in past.not_taken - {caller}:
                 self._leave_out(function)
         call = _SharedCall(content, batch, self._functions)
         self._calls.append(call)

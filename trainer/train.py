@@ -79,7 +79,7 @@ class _Run:
         self.config = config
         self.console = console
         if not console.is_terminal:
-            transformers.utils.logging.disable_progress_bar()
+            transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its own gap
         self.arguments = grpo_arguments(config, config.at(config.run.folder))
         self.is_main = self.arguments.process_index == 0
         self.folder = self._make_folder()
@@ -101,6 +101,7 @@ class _Run:
             except (Interrupted, RewardError) as error:
                 self._tell(f"{error}: saving what the model has learned so far (Ctrl-C leaves at once)")
                 self._finish(record, f"stopped ({error})")
+                self._tell(f"saved: {self.weights}; report: {self.folder.report}")
                 raise
             except BaseException as error:
                 self._write(replace(record, outcome=f"failed ({type(error).__name__}: {error})", ended=_now()))

@@ -5,7 +5,13 @@ is refused with `MalformedRequest`, whose words name the field and the item.
 """
 
 from reward_server.convert.answers import listing_from, score_response_from, stream_response_from
-from reward_server.convert.requests import list_request_from, samples_from, score_request_from, selectors_from, stream_request_from
+from reward_server.convert.requests import (
+    list_request_from,
+    samples_from,
+    score_request_from,
+    selectors_from,
+    stream_request_from,
+)
 
 __all__ = [
     "list_request_from",

@@ -5,7 +5,7 @@ A judge decides what to ask and what an answer means; an engine only gets it ans
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -91,5 +91,5 @@ class Engine(Protocol):
 class Puller(Protocol):
     """An engine whose host can fetch its model by itself. Needs no `start`."""
 
-    def pull(self) -> AsyncIterator[PullProgress]:
+    def pull(self) -> AsyncGenerator[PullProgress, None]:
         """Fetches the configured model to the host; the last progress says "success". Raises an `EngineError`."""

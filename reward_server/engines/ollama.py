@@ -7,7 +7,7 @@ for what it does well: which models there are, what a model is, and fetching one
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -107,7 +107,7 @@ class Ollama(HostedEngine):
             "options": dict(self._options.options),
         }
 
-    async def pull(self) -> AsyncIterator[PullProgress]:
+    async def pull(self) -> AsyncGenerator[PullProgress, None]:
         """Fetches the configured model to the host; the last progress says "success". Raises an `EngineError`."""
         last = ""
         async with self._client(PULL_SILENCE_S) as client:

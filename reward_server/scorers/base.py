@@ -73,15 +73,21 @@ class Scorer(Protocol):
         """Returns what one verdict costs, roughly."""
 
     async def start(self) -> None:
-        """Opens what it needs. Raises `ConfigError` for what the configuration got wrong; a host that is merely
-        unreachable is no error here but shows in `health`."""
+        """Opens what it needs.
+
+        Raises `ConfigError` for what the configuration got wrong; a host that is merely unreachable is no error here
+        but shows in `health`.
+        """
 
     async def close(self) -> None:
         """Closes it."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Returns, as JSON-able data, all that shapes a score besides the options: source hashes, model digests,
-        versions of libraries. Becomes part of the reward's version. Called after `start`."""
+        """Returns, as JSON-able data, all that shapes a score besides the options.
+
+        Source hashes, model digests, versions of libraries: they become part of the reward's version. Called after
+        `start`, and again for every call: it must be cheap.
+        """
 
     def health(self) -> Health:
         """Returns whether it can score now, from what it knows; asks nobody."""
@@ -135,10 +141,14 @@ class Rule:
         """Returns the verdict on one sample; a rule's bug is that sample's failed verdict, never a dead call."""
         try:
             return self.judge_one(sample)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever a rule raises is its verdict
             return failed(f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS])
 
-    async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
+    async def score(
+        self,
+        samples: Sequence[Sample],
+        call: Call,  # noqa: ARG002  # a rule needs no deadline, but every scorer is called alike
+    ) -> AsyncIterator[tuple[int, Verdict]]:
         """Yields the verdicts in order, giving way to other calls between long texts."""
         chars = 0
         for index, sample in enumerate(samples):

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 
 from reward_server.domain import Sample, Verdict, abstained, scored
 from reward_server.scorers.base import Options, Rule, ScorerContext
-from reward_server.scorers.texts import NOT_A_TEXT
+from reward_server.scorers.texts import NOT_A_TEXT, word_count
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Extent = Annotated[float, Field(strict=True, gt=0, le=1e9)]
@@ -101,7 +101,7 @@ class Length(Rule):
         text = sample.completion
         if not isinstance(text, str):
             return NOT_A_TEXT
-        return self._verdict(len(text) if self._chars else len(text.split(maxsplit=self._enough)))
+        return self._verdict(len(text) if self._chars else word_count(text, self._enough))
 
 
 def _slope(target: float, width: float) -> Callable[[int], float]:

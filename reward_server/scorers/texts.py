@@ -11,3 +11,17 @@ NOT_A_TEXT: Final = failed(
     "or 'view: answer'"
 )
 """The verdict of a rule of texts on a list of messages."""
+
+_WORDS_AS_X: Final = bytes(ord(" ") if chr(code).isspace() else ord("x") for code in range(128)) + b"x" * 128
+"""Translates ASCII text: blanks of all sorts become spaces, all else x."""
+
+_SPLIT_PAYS_CHARS: Final = 16
+"""Splitting off a word costs as much as translating so many characters."""
+
+
+def word_count(text: str, enough: int) -> int:
+    """Returns the number of words, `len(text.split())`, or `enough` where there are more."""
+    if text.isascii() and len(text) < enough * _SPLIT_PAYS_CHARS:
+        words = text.encode().translate(_WORDS_AS_X)  # no list of words is made: four times as fast
+        return min(words.count(b" x") + words.startswith(b"x"), enough)
+    return min(len(text.split(maxsplit=enough)), enough)

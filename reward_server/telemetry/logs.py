@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from traceback import extract_tb
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -48,14 +48,21 @@ def configure(log_format: LogFormat = "auto", level: str = "info") -> None:
 
 
 def exceptions_without_texts(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Replaces `exc_info` by the exception's type and the places it passed, innermost last."""
+    """Replaces `exc_info`, which any library may log, by what `about` tells."""
     del logger, method
     found = event.pop("exc_info", None)
     error = sys.exception() if found is True else found
     if isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
-        event["error"] = type(error).__name__
-        frames = extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
-        event["where"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        event.update(about(error))
     return event
+
+
+def about(error: BaseException) -> dict[str, Any]:
+    """Returns what a log line may tell of an exception: its type and the places it passed, innermost last."""
+    frames = extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
+    return {
+        "error": type(error).__name__,
+        "where": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }

@@ -2,8 +2,11 @@ import re
 
 import pytest
 import structlog
+from pydantic import SecretStr
 from small_rewards import Chars, Options, config_of, rewards_of, rule, scripted
 
+from reward_server import rewards as rewards_module
+from reward_server.config import Auth, EngineConfig
 from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, scored
 from reward_server.errors import ConfigError, MissingColumn, UnknownReward, VersionMismatch
 from reward_server.rewards import Rewards
@@ -159,9 +162,35 @@ async def test_a_close_that_fails_keeps_no_other_open():
     assert [line["what"] for line in logs if line["event"] == "not closed"] == ["reward 'broken'"]
 
 
-async def test_engines_start_before_judges_need_them_and_are_asked_together(tmp_path):
-    from reward_server.config import EngineConfig
+async def test_peoples_functions_do_not_find_the_servers_secrets(monkeypatch):
+    class EngineOptions(Options):
+        api_key_env: str = "HOST_KEY"
 
+    class Engine:
+        def __init__(self, *_):
+            """Needs nothing."""
+
+        async def start(self):
+            """Starts nothing."""
+
+        close = start
+
+    hidden = []
+
+    class Pool(rewards_module.WorkerPool):
+        def __init__(self, *args, hidden_env):
+            super().__init__(*args)
+            hidden.append(hidden_env)
+
+    monkeypatch.setenv("REWARD_TOKEN", "s3cret")
+    monkeypatch.setattr(rewards_module, "WorkerPool", Pool)
+    engines = {"host": EngineConfig(name="host", kind="small", options=EngineOptions())}
+    config = config_of({"chars": Chars}, engines=engines, auth=Auth(token=SecretStr("s3cret")))
+    async with Rewards(config, scorers={"chars": Chars}, engines={"small": Engine}):
+        assert hidden == [{"HOST_KEY", "REWARD_TOKEN"}]
+
+
+async def test_engines_start_before_judges_need_them_and_are_asked_together(tmp_path):
     events = []
 
     class Engine:

@@ -138,11 +138,26 @@ async def test_a_score_that_is_not_finite_is_failed(score):
 
 
 @pytest.mark.parametrize(
-    ("given", "status"),
-    [(0.5, Status.FAILED), (None, Status.FAILED), (Verdict(None, Status.SCORED), Status.FAILED)],
+    ("given", "words"),
+    [
+        (0.5, "returned a float, not a verdict"),
+        (None, "returned a NoneType, not a verdict"),
+        (Verdict(None, Status.SCORED), "said that there is a score, but gave a NoneType"),
+        (Verdict("good", Status.SCORED), "said that there is a score, but gave a str"),
+        (Verdict(0.5, "scored"), "a verdict of status 'scored' and reason ''"),
+        (Verdict(None, Status.FAILED, None), "and reason None"),
+    ],
 )
-async def test_what_is_no_verdict_is_failed(given, status):
-    assert (await one(rule(lambda sample: given)))[0].status is status
+async def test_what_is_no_verdict_is_failed(given, words):
+    for kind in (rule(lambda sample: given), scripted(lambda samples, call: each(given, samples))):
+        verdict = (await one(kind))[0]
+        assert verdict.status is Status.FAILED
+        assert words in verdict.status_reason
+
+
+async def each(verdict, samples):
+    for index in range(len(samples)):
+        yield index, verdict
 
 
 async def test_a_missing_verdict_is_never_a_number():
@@ -279,8 +294,8 @@ async def test_a_completion_over_the_limit_is_failed_and_its_neighbours_are_scor
     for verdicts in found.values():
         assert [verdict.score for verdict in verdicts] == [1, None, 3, None]
         assert verdicts[1].status_reason == (
-            "the completion is 1,953 KiB, over the server's limit of 1,024 KiB: shorten it (max_completion_length), "
-            "or raise limits.max_completion_kb of the server"
+            "the completion has 2,000,000 bytes, over the server's limit of 1,048,576: shorten it "
+            "(max_completion_length), or raise limits.max_completion_kb of the server"
         )
     assert seen[:2] == ["a", "ccc"]
     assert streamed == {("it", 0): 1, ("it", 1): None, ("it", 2): 3, ("it", 3): None}
@@ -362,3 +377,28 @@ async def test_a_scorer_that_is_no_generator_does_too():
 async def test_a_scorer_that_returns_nothing_to_iterate_over_is_failed_verdicts():
     verdict = (await one(scripted(lambda samples, call: [(0, scored(1.0))])))[0]
     assert "TypeError" in verdict.status_reason
+
+
+async def test_a_part_asked_for_after_the_end_is_not_started():
+    kind = scripted(lambda samples, call: each(scored(1.0), samples))
+
+    class Stubborn(Chars):
+        def __init__(self, options, context):
+            self.part = context.reward("part")
+
+        async def score(self, samples, call):
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                late.append([verdict.status async for _, verdict in self.part.score(samples, call)])
+                raise
+            yield 0, scored(0.0)
+
+    late = []
+    async with rewards_of({"it": Stubborn, "part": kind}) as rewards:
+        scoring = rewards.begin([Selector("it")], THREE, Call())
+        await asyncio.sleep(0.01)
+        scoring.close()
+        await asyncio.sleep(0.01)
+    assert late == [[Status.FAILED] * 3]
+    assert "score part" not in kind.events

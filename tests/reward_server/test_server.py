@@ -76,7 +76,7 @@ async def test_ten_megabytes_among_64_get_their_own_status():
     assert [index for index, status in enumerate(result.statuses) if status != pb.STATUS_SCORED] == [20]
     assert result.statuses[20] == pb.STATUS_FAILED
     assert math.isnan(result.scores[20])
-    assert "the completion is 9,766 KiB, over the server's limit of 1,024 KiB" in result.status_reasons[0]
+    assert "the completion has 10,000,000 bytes, over the server's limit of 1,048,576" in result.status_reasons[0]
 
 
 async def test_nan_from_a_scorer_is_a_failed_verdict_with_words():

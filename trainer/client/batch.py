@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, islice
 from typing import Any, Required, TypedDict
 
 from trainer.client.catalog import COMPLETION_IDS
@@ -15,10 +16,8 @@ from trainer.errors import BadInput
 
 def groups_by_prompt(prompts: Sequence[Any]) -> list[int]:
     """Returns a group number per sample: runs of consecutive equal prompts form a group, as `GRPOTrainer` lays them."""
-    groups = [0] * bool(prompts)
-    for before, prompt in pairwise(prompts):
-        groups.append(groups[-1] + (prompt is not before and prompt != before))
-    return groups
+    changes = map(operator.ne, prompts, islice(prompts, 1, None))
+    return list(accumulate(changes, initial=0)) if prompts else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from trainer.client.catalog import Catalog, RewardInfo
 from trainer.client.chunks import cut
 from trainer.client.packing import Packer
 from trainer.client.verdicts import Columns, RewardScores
-from trainer.client.wire import item_bytes
+from trainer.client.wire import all_short, item_bytes
 from trainer.errors import ServerBroke
 
 HEADROOM_BYTES = 64
@@ -69,12 +69,13 @@ def plan(batch: Batch, catalog: Catalog) -> Plan:
 
 def _too_long(batch: Batch, limit: int) -> dict[int, str]:
     """Returns the completions that the server would not score anyway, and why."""
-    if not limit:
+    items = batch.completion_items
+    if not limit or all_short(items, limit):
         return {}
     return {
         sample: f"the completion has {size} bytes, over the server's limit of {limit} "
         f"(limits.max_completion_kb in its configuration)"
-        for sample, item in enumerate(batch.completion_items)
+        for sample, item in enumerate(items)
         if (size := item_bytes(item)) > limit
     }
 

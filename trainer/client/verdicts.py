@@ -105,14 +105,19 @@ class Columns:
         Raises:
             ServerBroke: The verdicts are not one per sample.
         """
+        places = _places(verdicts, samples)
         try:
-            self._fill(verdicts, samples, _places(verdicts, samples))
+            if len(places) == len(self.scores) and _all_scored(verdicts):
+                self.scores, self.statuses = list(verdicts.scores), [Status.SCORED] * len(places)
+            else:
+                self._fill(verdicts, places)
+            self._fill_extras(verdicts, samples, places)
         except (ValueError, IndexError) as error:
             raise ServerBroke(f"reward {verdicts.name!r}: the server's answer contradicts itself: {error}") from error
         self.version = verdicts.version
         self.cost += _cost(verdicts.cost)
 
-    def _fill(self, verdicts: pb.RewardVerdicts, samples: Sequence[int], places: Sequence[int]) -> None:
+    def _fill(self, verdicts: pb.RewardVerdicts, places: Sequence[int]) -> None:
         statuses = [_STATUSES.get(status, Status.FAILED) for status in verdicts.statuses]
         for place, score, status, reason in zip(places, verdicts.scores, statuses, _reasons(verdicts), strict=True):
             if status is Status.SCORED and not math.isfinite(score):
@@ -121,6 +126,8 @@ class Columns:
             self.scores[place] = score if status is Status.SCORED else None
             self.statuses[place] = status
             self.reasons[place] = reason
+
+    def _fill_extras(self, verdicts: pb.RewardVerdicts, samples: Sequence[int], places: Sequence[int]) -> None:
         for explanation in verdicts.explanations:
             self.explanations[samples[explanation.sample_index]] = explanation.text.decode(errors="replace")
         for part in verdicts.parts:
@@ -162,6 +169,16 @@ def _places(verdicts: pb.RewardVerdicts, samples: Sequence[int]) -> Sequence[int
             raise ServerBroke(f"reward {verdicts.name!r}: the server's verdicts are not one per sample")
         return [samples[index] for index in there]
     return samples
+
+
+def _all_scored(verdicts: pb.RewardVerdicts) -> bool:
+    """Returns whether there is a score for every sample, in order: the common case, read faster."""
+    return (
+        not verdicts.sample_indexes
+        and not verdicts.status_reason_indexes
+        and {pb.STATUS_SCORED}.issuperset(verdicts.statuses)
+        and all(map(math.isfinite, verdicts.scores))
+    )
 
 
 def _reasons(verdicts: pb.RewardVerdicts) -> list[str]:

@@ -133,7 +133,7 @@ def _first_culprit(values: Sequence[Any], error: Exception) -> str:
 
 def text_column(items: Sequence[Item]) -> pb.TextColumn:
     """Returns the items as a column of the contract, in order."""
-    if {bytes}.issuperset(map(type, items)):
+    if _all_plain(items):
         return pb.TextColumn(texts=cast("Sequence[bytes]", items))
     texts: list[bytes] = []
     counts: list[int] = []
@@ -151,6 +151,15 @@ def text_column(items: Sequence[Item]) -> pb.TextColumn:
     return pb.TextColumn(
         texts=texts, message_counts=counts, roles=roles, message_extras_json=extras if any(extras) else ()
     )
+
+
+def _all_plain(items: Sequence[Item]) -> bool:
+    return {bytes}.issuperset(map(type, items))
+
+
+def all_short(items: Sequence[Item], limit: int) -> bool:
+    """Returns whether no item is longer than so many bytes; quickly, so it may say no to conversations."""
+    return _all_plain(items) and max(map(len, items), default=0) <= limit
 
 
 def item_bytes(item: Item) -> int:

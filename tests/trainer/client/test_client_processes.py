@@ -1,0 +1,91 @@
+"""One client in several threads, event loops and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from trainer.client import AioRewardClient, RewardClient
+
+
+def scores(client: RewardClient, text: str) -> list[float | None]:
+    return client.score(rewards=["a"], completions=[text]).rewards["a"].scores
+
+
+def test_threads_share_one_client(server):
+    with RewardClient(server.target) as client, ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda n: scores(client, "x" * n), range(40)))
+
+    assert results == [[float(n)] for n in range(40)]
+
+
+def test_an_asyncio_client_can_be_used_in_one_loop_after_another(server):
+    client = AioRewardClient(server.target)
+
+    async def ask() -> Any:
+        result = await client.score(rewards=["a"], completions=["xx"])
+        await client.close()
+        return result.rewards["a"].scores
+
+    assert [asyncio.run(ask()) for _ in range(3)] == [[2.0]] * 3
+
+
+def test_loops_that_have_ended_are_forgotten(server):
+    client = AioRewardClient(server.target)
+
+    for _ in range(3):
+        asyncio.run(client.list_rewards())
+
+    assert len(client._connections) == 1
+
+
+async def test_many_calls_at_once_share_one_connection(server):
+    async with AioRewardClient(server.target) as client:
+        results = await asyncio.gather(*(client.score(rewards=["a"], completions=["x" * n]) for n in range(20)))
+
+        assert [result.rewards["a"].scores for result in results] == [[float(n)] for n in range(20)]
+        assert len(client._connections) == 1
+
+
+async def test_cancelling_a_call_cancels_it_on_the_server(server):
+    entered, gone = threading.Event(), threading.Event()
+
+    def wait(request: Any, context: Any) -> None:
+        context.add_callback(gone.set)
+        entered.set()
+        gone.wait(10)
+
+    server.script.append(wait)
+    async with AioRewardClient(server.target) as client:
+        pending = asyncio.create_task(client.score(rewards=["a"], completions=["x"]))
+        await asyncio.to_thread(entered.wait, 10)
+        pending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pending
+
+    assert await asyncio.to_thread(gone.wait, 5)
+
+
+def _ask_and_tell(client: RewardClient, queue: Any) -> None:
+    queue.put((os.getpid(), scores(client, "xxx")))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_used_client_works_in_a_child_process_and_then_still_in_its_parent(server, method):
+    context = multiprocessing.get_context(method)
+    with RewardClient(server.target) as client:
+        assert scores(client, "xx") == [2.0]
+        queue = context.Queue()
+        child = context.Process(target=_ask_and_tell, args=(client, queue))
+        child.start()
+        assert queue.get(timeout=60) == (child.pid, [3.0])
+        child.join(30)
+        assert child.exitcode == 0
+        assert scores(client, "xxxx") == [4.0]

@@ -1,0 +1,169 @@
+"""The report of a run: what it says, and that nothing a model wrote can act in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trainer import charts, report
+from trainer.history import MetricsFile
+from trainer.runs import RewardRecord, RunFolder, RunRecord
+from trainer.samples import Note, Sample
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    (tmp_path / "train.yaml").write_text("model: {}\n")
+    made = RunFolder.create(tmp_path / "runs" / "first", tmp_path / "train.yaml")
+    rewards = (
+        RewardRecord("brevity", 1.0, "127.0.0.1:8470", "3f3a8f78", "length", "ten words are best"),
+        RewardRecord("relevance", 0.25, "127.0.0.1:8470", "a32a6558", "judge"),
+    )
+    made.write_record(
+        RunRecord(
+            config="/x/train.yaml",
+            model="some/model",
+            data="prompts.jsonl",
+            started="2026-11-22T10:00:00+00:00",
+            ended="2026-11-22T10:07:05+00:00",
+            outcome="finished",
+            steps=6,
+            device="cpu, bf16",
+            rewards=rewards,
+            environment={"python": "3.11.7", "trl": "1.16.0"},
+        )
+    )
+    metrics = MetricsFile(made.metrics)
+    for step in range(1, 7):
+        metrics.write(
+            {
+                "step": step,
+                "reward": step / 10,
+                "rewards/brevity/mean": 0.1 * step,
+                "rewards/relevance/mean": 8 - step,
+                "rewards/relevance/missing": 1.0 if step == 3 else 0.0,
+            }
+        )
+    metrics.close()
+    before = [
+        Sample("Why?", "Because " * 20, {"brevity": Note(0.1), "relevance": Note(None, reason="no answer in time")})
+    ]
+    after = [
+        Sample("Why?", "Because.", {"brevity": Note(0.9), "relevance": Note(7.0, explanation="It is to the point.")})
+    ]
+    made.write_samples(before, after)
+    return made
+
+
+def page(folder: RunFolder) -> str:
+    report.write(folder)
+    return folder.report.read_text()
+
+
+def text(folder: RunFolder) -> str:
+    """Returns what a reader sees of the page, on one line."""
+    without = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page(folder), flags=re.DOTALL)
+    return " ".join(without.split())
+
+
+def test_it_says_what_was_run_and_how_it_ended(folder: RunFolder):
+    said = text(folder)
+    assert "finished after 6 of 6 steps · 2026-11-22 10:00 UTC, 7m05s" in said
+    for part in ("some/model", "prompts.jsonl", "cpu, bf16", "/x/train.yaml", "trl 1.16.0"):
+        assert part in said
+
+
+def test_it_has_each_reward_first_and_last(folder: RunFolder):
+    said = text(folder)
+    assert "brevity ten words are best 1 0.20 0.50 +0.30 length, 127.0.0.1:8470" in said
+    assert "relevance 0.25 6.00 3.00 -3.00 judge" in said
+    assert "weighted sum" in said
+
+
+def test_it_has_the_completions_with_their_verdicts_and_reasons(folder: RunFolder):
+    said = text(folder)
+    assert "brevity 0.10" in said
+    assert "relevance missing" in said
+    assert "relevance: no answer in time" in said
+    assert "relevance 7.00" in said
+    assert "relevance: It is to the point." in said
+
+
+def test_it_counts_missing_verdicts_and_says_so_where_there_are_none(folder: RunFolder):
+    assert "reward missing relevance 1" in text(folder)
+    folder.metrics.write_text(folder.metrics.read_text().replace('"rewards/relevance/missing": 1.0', '"x": 0'))
+    assert "every completion got a score from every reward" in text(folder)
+
+
+def test_it_has_the_versions_of_the_rewards(folder: RunFolder):
+    assert "brevity length 3f3a8f78" in text(folder)
+
+
+def test_it_needs_nothing_else(folder: RunFolder):
+    html = page(folder)
+    assert not re.search(r"(src|href)\s*=|@import|url\(", html)
+    assert "prefers-color-scheme: dark" in html
+    assert 'name="viewport"' in html
+
+
+def test_nothing_that_a_model_or_a_server_wrote_is_live(folder: RunFolder):
+    record = folder.read_record()
+    hostile = RewardRecord(HOSTILE, 1.0, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    folder.write_record(
+        RunRecord(
+            **{**{name: getattr(record, name) for name in record.__slots__}, "rewards": (hostile,), "outcome": HOSTILE}
+        )
+    )
+    metrics = MetricsFile(folder.metrics)
+    metrics.write({"step": 7, f"rewards/{HOSTILE}/mean": 0.5, f"rewards/{HOSTILE}/missing": 1.0})
+    metrics.close()
+    notes = {HOSTILE: Note(None, reason=HOSTILE, explanation=HOSTILE)}
+    folder.write_samples([Sample(HOSTILE, HOSTILE, notes)], [Sample(HOSTILE, HOSTILE, notes)])
+    html = page(folder)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert html.count("&lt;script&gt;") > 10
+
+
+def test_a_run_that_broke_off_at_once_still_has_a_report(folder: RunFolder):
+    folder.metrics.unlink()
+    folder.samples.unlink()
+    record = folder.read_record()
+    folder.write_record(
+        RunRecord(**{**{n: getattr(record, n) for n in record.__slots__}, "ended": "", "outcome": "failed"})
+    )
+    said = text(folder)
+    assert "failed after 0 of 6 steps" in said
+    assert "no step has it" in said
+    assert "No samples were taken" in said
+    assert folder.curves.read_bytes().startswith(b"\x89PNG")
+
+
+def test_lone_surrogates_do_not_stop_it(folder: RunFolder):
+    folder.write_samples([Sample("\ud800", "a\udfffb")], [])
+    assert "before" in page(folder)
+
+
+def test_the_curves_are_a_picture(folder: RunFolder):
+    report.write(folder)
+    assert folder.curves.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 0.0, 0.0], [-3.0, 1e9], [1e-9, 2e-9]])
+def test_any_numbers_make_a_curve(values):
+    svg = charts.svg_curve("x", list(enumerate(values, start=1)))
+    assert "nan" not in svg
+    assert svg.count("<circle") == len(values)
+
+
+def test_the_bold_line_is_the_mean_of_three_steps():
+    assert charts.smoothed([(1, 1.0), (2, 2.0), (3, 3.0), (4, 7.0)]) == [(1, 1.0), (2, 1.5), (3, 2.0), (4, 4.0)]
+
+
+def test_a_second_run_gets_a_folder_of_its_own(tmp_path: Path):
+    (tmp_path / "train.yaml").write_text("a: 1\n")
+    names = [RunFolder.create(tmp_path / "run", tmp_path / "train.yaml").path.name for _ in range(3)]
+    assert names == ["run", "run-2", "run-3"]
+    assert (tmp_path / "run-3" / "config.yaml").read_text() == "a: 1\n"

@@ -1,0 +1,199 @@
+"""Runs that train: a tiny policy, local rewards and a scripted server."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_reward_server import FakeServer, verdicts
+from rich.console import Console
+from safetensors.torch import load_file
+
+from protos.reward.v1 import reward_pb2 as pb
+from trainer.config import ModelSettings, TrainConfig
+from trainer.errors import ServerUnreachable
+from trainer.train import Interrupted, Result, train
+
+Make = Callable[..., TrainConfig]
+
+
+def run(config: TrainConfig) -> Result:
+    return train(config, Console(file=StringIO(), width=200))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def remote(server: FakeServer, **settings: Any) -> dict[str, Any]:
+    return {"server": server.target, "use": {"a": 1.0}, **settings}
+
+
+def test_a_policy_learns_what_a_local_reward_asks_for(small_run: Make):
+    grpo = {
+        "max_steps": 25,
+        "per_device_train_batch_size": 16,
+        "num_generations": 8,
+        "max_completion_length": 16,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+    }
+    result = run(small_run(grpo=grpo))
+    first, last = result.history.first("rewards/e/mean"), result.history.last("rewards/e/mean")
+    assert first is not None
+    assert last is not None
+    assert last > first + 0.3
+
+
+def test_a_run_leaves_what_a_person_wants_to_have(small_run: Make, tmp_path: Path):
+    config = small_run()
+    result = run(config)
+    assert result.folder.path == tmp_path / "run"
+    for name in ("config.yaml", "run.json", "metrics.jsonl", "samples.json", "rewards.png", "report.html"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2]
+    assert all({"rewards/e/mean", "reward", "loss", "wall_s"} <= row.keys() for row in metrics(tmp_path / "run"))
+    assert record(tmp_path / "run")["outcome"] == "finished"
+    assert record(tmp_path / "run")["environment"]["trl"]
+    assert (result.weights / "model.safetensors").exists()
+    assert (result.weights / "tokenizer.json").exists()
+
+
+def test_lora_leaves_an_adapter_that_training_can_go_on_with(small_run: Make, tiny_policy: Path, tmp_path: Path):
+    model = ModelSettings.model_validate({"name": str(tiny_policy), "precision": "fp32", "lora": {"r": 4}})
+    first = run(replace(small_run(grpo={"learning_rate": 1e-2}), model=model))
+    assert first.weights == tmp_path / "run" / "adapter"
+    assert not (tmp_path / "run" / "model").exists()
+    goes_on = model.model_copy(update={"adapter": first.weights, "lora": None})
+    second = run(replace(small_run(grpo={"learning_rate": 1e-2, "beta": 0.1}), model=goes_on))
+    before, after = (load_file(result.weights / "adapter_model.safetensors") for result in (first, second))
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+
+
+def test_remote_and_local_rewards_stand_side_by_side(small_run: Make, server: FakeServer, tmp_path: Path):
+    rewards = remote(
+        server, use={"b": 0.5, "a": 2.0}, local={"e": {"python": "my_rewards.py:share_of_e", "weight": 3.0}}
+    )
+    run(small_run(rewards=rewards))
+    for row in metrics(tmp_path / "run"):
+        parts = [row[f"rewards/{name}/mean"] for name in ("b", "a", "e")]
+        assert row["reward"] == pytest.approx(0.5 * parts[0] + 2.0 * parts[1] + 3.0 * parts[2])
+        assert row["reward_server/missing"] == 0
+    assert [(each["name"], each["weight"], each["version"]) for each in record(tmp_path / "run")["rewards"]] == [
+        ("b", 0.5, "b-1"),
+        ("a", 2.0, "a-1"),
+        ("e", 3.0, ""),
+    ]
+
+
+def test_the_server_is_told_run_and_experiment_and_asked_once_a_batch(small_run: Make, server: FakeServer):
+    run(small_run(rewards=remote(server, use={"a": 1, "b": 1}, experiment="first"), run={"samples_before_after": 0}))
+    assert len(server.requests) == 2
+    assert {each["reward-experiment"] for each in server.metadata} == {"first"}
+    assert {each["reward-run-id"] for each in server.metadata} == {"run"}
+    assert [each["reward-step"] for each in server.metadata] == ["0", "1"]
+
+
+def test_samples_before_and_after_have_the_judges_words(small_run: Make, server: FakeServer, tmp_path: Path):
+    def judged(request: pb.ScoreRequest, _: Any) -> pb.ScoreResponse:
+        found = verdicts("a", [7.0, None], ["", "the judge was away"])
+        found.explanations.append(pb.Explanation(sample_index=0, text=b"well said"))
+        return pb.ScoreResponse(results=[found], attempt_count=1)
+
+    server.script.append(judged)
+    run(small_run(rewards=remote(server)))
+    samples = json.loads((tmp_path / "run" / "samples.json").read_text())
+    assert [each["prompt"] for each in samples["before"]] == ["one", "two"]
+    assert samples["before"][0]["verdicts"]["a"] == {"score": 7.0, "reason": "", "explanation": "well said"}
+    assert samples["before"][1]["verdicts"]["a"]["reason"] == "the judge was away"
+    assert len(samples["after"]) == 2
+    assert "well said" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_missing_verdicts_are_counted_step_by_step(small_run: Make, server: FakeServer, tmp_path: Path):
+    found = verdicts("a", [1.0, None, 1.0, None], ["", "too slow", "", "too slow"])
+    server.script.append(lambda request, _: pb.ScoreResponse(results=[found], attempt_count=1))
+    run(small_run(rewards=remote(server), run={"samples_before_after": 0}))
+    assert [row["rewards/a/missing"] for row in metrics(tmp_path / "run")] == [2.0, 0.0]
+
+
+def test_a_conversation_is_trained_on_as_one(small_run: Make, tmp_path: Path):
+    (tmp_path / "seen.py").write_text(
+        "seen = []\ndef look(completions, prompts):\n    seen.append((prompts, completions))\n"
+        "    return [float(len(c[0]['content'])) for c in completions]\n"
+    )
+    data = {"prompts": ["a", "b"], "system_prompt": "Be brief.", "prompt_template": "Say {prompt}"}
+    run(small_run(data=data, rewards={"local": {"look": {"python": "seen.py:look"}}}, run={"samples_before_after": 1}))
+    samples = json.loads((tmp_path / "run" / "samples.json").read_text())
+    assert samples["before"][0]["prompt"] == "system: Be brief.\nuser: Say a"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_saves_what_it_has_learned(small_run: Make, tmp_path: Path, number: signal.Signals):
+    (tmp_path / "stop.py").write_text(
+        "import os, signal\nfrom contextlib import suppress\ncalls = []\n"
+        "def stop(completions, trainer_state):\n"
+        "    if trainer_state is not None and trainer_state.global_step == 1:\n"
+        f"        os.kill(os.getpid(), signal.{number.name})\n"
+        "    return [0.0 for _ in completions]\n"
+    )
+    config = small_run(rewards={"local": {"stop": {"python": "stop.py:stop"}}}, grpo={"max_steps": 50})
+    handler = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught:
+        run(config)
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) is handler
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1]
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+    assert record(tmp_path / "run")["outcome"] == f"stopped ({number.name})"
+    assert "after 1 of 50 steps" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_reward_that_crashes_keeps_the_metrics_so_far(small_run: Make, tmp_path: Path):
+    (tmp_path / "crash.py").write_text(
+        "def crash(completions, trainer_state):\n"
+        "    if trainer_state is not None and trainer_state.global_step == 1:\n"
+        "        raise RuntimeError('my own fault')\n"
+        "    return [0.0 for _ in completions]\n"
+    )
+    config = small_run(rewards={"local": {"crash": {"python": "crash.py:crash"}}}, grpo={"max_steps": 50})
+    with pytest.raises(RuntimeError, match="my own fault"):
+        run(config)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1]
+    assert record(tmp_path / "run")["outcome"] == "failed (RuntimeError: my own fault)"
+
+
+def test_a_server_that_stays_away_ends_the_run_and_saves_what_it_has_learned(
+    small_run: Make, server: FakeServer, tmp_path: Path
+):
+    def away(request: pb.ScoreRequest, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "shutting down")
+
+    server.script.append(lambda request, _: server.answer(request))
+    server.script.extend([away] * 50)
+    config = small_run(
+        rewards=remote(server, on_outage="stop"), grpo={"max_steps": 50}, run={"samples_before_after": 0}
+    )
+    with pytest.raises(ServerUnreachable):
+        run(config)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1]
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+    assert "is not reachable" in record(tmp_path / "run")["outcome"]
+
+
+def test_one_seed_is_one_run(small_run: Make, tmp_path: Path):
+    first, second = run(small_run()), run(small_run())
+    assert second.folder.path == tmp_path / "run-2"
+    kept = ("loss", "reward", "rewards/e/mean", "entropy", "completions/mean_length")
+    steps = [[{key: row[key] for key in kept} for row in metrics(result.folder.path)] for result in (first, second)]
+    assert steps[0] == steps[1]
