@@ -1,30 +1,30 @@
 """What can go wrong in the server, in one tree, and the one table that says how it reaches a caller.
 
-    RewardServerError
-    |- ConfigError            mend the configuration: file, key or line, what is wrong, what would be right
-    |- RequestError           the caller mends the request
-    |  |- MalformedRequest    lengths that don't match, undecodable bytes
-    |  |- MissingColumn       a reward needs a column that was not sent
-    |  |- UnknownReward       no reward of that name
-    |  |- VersionMismatch     the version asked for is not the one served
-    |  |- TooLarge            over a limit
-    |  |- Busy                too many calls at a time: later
-    |  `- Unauthenticated     token missing or wrong
-    |- WorkerError            a person's code did not return, seen from the pool
-    |  |- WorkRaised          it raised; the message is its own
-    |  |- WorkTimedOut        it ran past its limit and was killed
-    |  |- WorkerDied          its process ended under it (crash, out of memory, exit)
-    |  |- WorkNotPrepared     the worker could not get ready for it (load the code): no sample is to blame
-    |  `- PoolClosed          the server is shutting down
-    `- EngineError            a judge's model gave no usable answer
-       |- HostUnreachable     no connection, or it broke: another host or a later try may do
-       |- HostBusy            the host said so: later
-       |- HostFailed          it broke while answering, perhaps over this very question: again, but not often
-       |- ModelMissing        the host has no such model: pull it
-       |- PromptTooLong       the prompt does not fit the context: nothing to retry
-       |- AnswerTimedOut      no answer in the time given
-       |- BadAnswer           an answer that is none: incomplete, not the agreed shape: a new seed may do
-       `- HostRefused         the host rejects the request itself: a bug or a wrong option
+RewardServerError
+|- ConfigError            mend the configuration: file, key or line, what is wrong, what would be right
+|- RequestError           the caller mends the request
+|  |- MalformedRequest    lengths that don't match, undecodable bytes
+|  |- MissingColumn       a reward needs a column that was not sent
+|  |- UnknownReward       no reward of that name
+|  |- VersionMismatch     the version asked for is not the one served
+|  |- TooLarge            over a limit
+|  |- Busy                too many calls at a time: later
+|  `- Unauthenticated     token missing or wrong
+|- WorkerError            a person's code did not return, seen from the pool
+|  |- WorkRaised          it raised; the message is its own
+|  |- WorkTimedOut        it ran past its limit and was killed
+|  |- WorkerDied          its process ended under it (crash, out of memory, exit)
+|  |- WorkNotPrepared     the worker could not get ready for it (load the code): no sample is to blame
+|  `- PoolClosed          the server is shutting down
+`- EngineError            a judge's model gave no usable answer
+   |- HostUnreachable     no connection, or it broke: another host or a later try may do
+   |- HostBusy            the host said so: later
+   |- HostFailed          it broke while answering, perhaps over this very question: again, but not often
+   |- ModelMissing        the host has no such model: pull it
+   |- PromptTooLong       the prompt does not fit the context: nothing to retry
+   |- AnswerTimedOut      no answer in the time given
+   |- BadAnswer           an answer that is none: incomplete, not the agreed shape: a new seed may do
+   `- HostRefused         the host rejects the request itself: a bug or a wrong option
 """
 
 from __future__ import annotations

@@ -72,6 +72,10 @@ class ServerBroke(RewardError):
     """The server failed inside, or answered against the contract."""
 
 
+class ForkedProcess(RewardError):
+    """This process was forked from one that had used a client."""
+
+
 class LocalServerFailed(RewardError):
     """The server process of a `local:` target did not start, or ended."""
 

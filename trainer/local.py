@@ -45,7 +45,7 @@ class LocalServer:
 
     def last_words_if_ended(self) -> str | None:
         """Returns what the process last wrote if it has ended by itself, else None."""
-        if self.owner_pid != os.getpid() or self._process.poll() is None:
+        if self._process.poll() is None:
             return None
         return f"the server of local:{self.config} has ended (exit status {self._process.returncode}):\n{self._tail()}"
 
@@ -89,7 +89,7 @@ class LocalServer:
 
 
 _servers: dict[Path, LocalServer] = {}
-_locks: dict[int, threading.Lock] = {}  # by process: a fork may happen while one is held
+_lock = threading.Lock()
 
 
 def acquire(config: str) -> LocalServer:
@@ -103,7 +103,7 @@ def acquire(config: str) -> LocalServer:
         raise LocalServerFailed(f"target local:{config} names no file: {path} does not exist")
     if importlib.util.find_spec("reward_server") is None:
         raise LocalServerFailed(f"target local:{config} needs the package reward_server; {_REMEDY}")
-    with _lock():
+    with _lock:
         server = _servers.get(path)
         if server is None or server.last_words_if_ended() is not None:
             server = _servers[path] = LocalServer(path)
@@ -115,13 +115,9 @@ def release(server: LocalServer) -> None:
     """Gives a server back; with its last client it ends. A forked child leaves its parent's alone."""
     if server.owner_pid != os.getpid():
         return
-    with _lock():
+    with _lock:
         server.client_count -= 1
         if server.client_count == 0:
             if _servers.get(server.config) is server:
                 del _servers[server.config]
             server.stop()
-
-
-def _lock() -> threading.Lock:
-    return _locks.setdefault(os.getpid(), threading.Lock())

@@ -9,7 +9,6 @@ longer asked for until it is called again: somebody made it and does not use it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -46,17 +45,18 @@ class _SharedCall:
 
 
 class Siblings:
-    """The reward functions made for one client. Threads may use it at once; a forked child starts afresh."""
+    """The reward functions made for one client. Threads may use them at once."""
 
     def __init__(self, client: RewardClient) -> None:
         self.client = client
         self._functions: weakref.WeakSet[Sibling] = weakref.WeakSet()  # those whose rewards are asked for
         self._left_out: weakref.WeakSet[Sibling] = weakref.WeakSet()  # of these a person was told
-        self._start_afresh()
+        self._lock = threading.Lock()
+        self._calls: list[_SharedCall] = []
 
     def join(self, function: Sibling) -> None:
         """Adds a function: from now on its reward is asked for with the others'."""
-        with self._lock_of_this_process():
+        with self._lock:
             self._functions.add(function)
 
     def score(self, function: Sibling, batch: Mapping[str, Any]) -> tuple[ScoreResult, bool]:
@@ -70,7 +70,7 @@ class Siblings:
             RewardError: What the call raised, to every function that waits for it.
         """
         content = _snapshot(batch)
-        with self._lock_of_this_process():
+        with self._lock:
             self._functions.add(function)
             call = next((c for c in self._calls if c.content == content and function in c.not_taken), None)
             asked_here = call is None
@@ -122,16 +122,6 @@ class Siblings:
                 self.client.options.target,
             )
         self._left_out.add(function)
-
-    def _lock_of_this_process(self) -> threading.Lock:
-        if self._pid != os.getpid():
-            self._start_afresh()
-        return self._lock
-
-    def _start_afresh(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._calls: list[_SharedCall] = []
 
 
 def _snapshot(value: Any) -> Any:

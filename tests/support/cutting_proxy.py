@@ -70,7 +70,7 @@ class CuttingProxy:
             for source, sink, is_answer in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self._pump, args=(source, sink, is_answer), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:  # noqa: FBT001  # internal
+    def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:  # internal
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 if is_answer and self._trips(len(data)):

@@ -10,7 +10,7 @@ from trainer.client.options import ClientKeywords, ClientOptions
 
 
 class ClientBase:
-    """A client's options. It connects when it is first used, and again in a forked or unpickled copy."""
+    """A client's options. It connects when it is first used; a pickled copy connects anew."""
 
     def __init__(self, target: str, **options: Unpack[ClientKeywords]) -> None:
         """Checks the options; connects nowhere yet.
@@ -25,8 +25,7 @@ class ClientBase:
         """
         self._options = ClientOptions(target, **options)
         self._dialogue = Dialogue(self._options)
-        # By process (and event loop): an inherited connection is neither used nor closed by a forked child, which would
-        # disturb its parent's.
+        # By process (and event loop): a forked child neither uses nor closes what it has inherited.
         self._connections: dict[Any, Any] = {}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from trainer.client.diagnose import ENDS_AT_ONCE, tls_mistake
 from trainer.client.failures import CONNECTION_BROKE, Failure, in_words
 from trainer.client.options import ClientOptions
 from trainer.client.steps import Method
-from trainer.errors import LocalServerFailed, RewardError, WrongServer
+from trainer.errors import ForkedProcess, LocalServerFailed, RewardError, WrongServer
 
 MAX_RPCS_AT_ONCE = 4
 """Chunks of one batch that are on their way side by side."""
@@ -30,7 +31,13 @@ class Endpoint:
     """The address behind a target. For a `local:` target it holds the server process, until closed or forgotten."""
 
     def __init__(self, options: ClientOptions) -> None:
-        """Starts the server process of a `local:` target, which takes seconds. Raises `LocalServerFailed`."""
+        """Starts the server process of a `local:` target, which takes seconds.
+
+        Raises:
+            LocalServerFailed: It did not start.
+            ForkedProcess: A channel made here might crash this process, or hang.
+        """
+        _refuse_after_fork()
         self._options = options
         self._server: local.LocalServer | None = None
         self.address = options.target
@@ -58,3 +65,15 @@ class Endpoint:
         """Lets go of the server process; the last one to do so ends it."""
         if self._server is not None:
             self._release()
+
+
+_connected_in: set[int] = set()  # a forked child has its parent in it
+
+
+def _refuse_after_fork() -> None:
+    if _connected_in - {os.getpid()}:
+        raise ForkedProcess(
+            "this process was forked from one that already talks to a reward server, and gRPC does not survive a fork: "
+            "start it with multiprocessing.get_context('spawn') (or 'forkserver'), or fork before the first call"
+        )
+    _connected_in.add(os.getpid())

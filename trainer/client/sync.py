@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class RewardClient(ClientBase):
-    """Asks a reward server. Threads may share one; a forked or unpickled copy connects anew.
+    """Asks a reward server. Threads may share one; a pickled copy connects anew.
 
     ```python
     with RewardClient("gpu-box:8470", token_file="token.txt", tls=True) as client:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -76,8 +79,7 @@ def _ask_and_tell(client: RewardClient, queue: Any) -> None:
     queue.put((os.getpid(), scores(client, "xxx")))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_used_client_works_in_a_child_process_and_then_still_in_its_parent(server, method):
     context = multiprocessing.get_context(method)
     with RewardClient(server.target) as client:
@@ -89,3 +91,49 @@ def test_a_used_client_works_in_a_child_process_and_then_still_in_its_parent(ser
         child.join(30)
         assert child.exitcode == 0
         assert scores(client, "xxxx") == [4.0]
+
+
+def _in_forked_child(act: Callable[[], object]) -> str:
+    """Returns what an action comes to in a forked child."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            words = repr(act())
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+        os.write(writing, words.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, closefd=True) as pipe:
+        words = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return words
+
+
+@pytest.mark.parametrize("again", [lambda client: client, lambda client: RewardClient(client.options.target)])
+def test_a_forked_child_is_refused_rather_than_crashed(server, again):
+    with RewardClient(server.target) as client:
+        scores(client, "x")
+
+        words = _in_forked_child(lambda: scores(again(client), "x"))
+
+        assert words.startswith("ForkedProcess: this process was forked from one that already talks to a reward server")
+        assert "multiprocessing.get_context('spawn')" in words
+        assert scores(client, "xx") == [2.0]
+
+
+def test_a_client_that_was_not_used_works_in_a_forked_child():
+    code = (
+        "import os; from trainer.client import RewardClient\n"
+        "client = RewardClient('unix:/no/such.sock', on_outage='stop')\n"
+        "if os.fork() == 0:\n"
+        "    try: client.list_rewards()\n"
+        "    except Exception as error: print(type(error).__name__, flush=True)\n"
+        "    os._exit(0)\n"
+        "assert os.wait()[1] == 0"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout == "ServerUnreachable\n"

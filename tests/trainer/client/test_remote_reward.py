@@ -233,12 +233,10 @@ def _score_elsewhere(functions: list[RemoteReward], queue: Any) -> None:
     queue.put([(function.__name__, function(**batch(0))) for function in functions])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_functions_work_in_a_child_process_and_share_calls_there(server, method):
+def test_functions_work_in_a_child_process_and_share_calls_there(server):
     functions = remote_reward(server.target, "a", "b")
     functions[0](**batch(9))
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context("spawn")
     queue = context.Queue()
 
     child = context.Process(target=_score_elsewhere, args=(functions, queue))
