@@ -177,7 +177,7 @@ class Rewards:
             except ConfigError as error:
                 problems += error.problems
         if problems:
-            raise ConfigError(*problems)
+            raise ConfigError(*dict.fromkeys(problems))  # a broken preload stops every reward in the same words
 
     async def _end_tasks(self) -> None:
         """Cancels what is still being computed and waits for its end."""

@@ -132,8 +132,8 @@ def _train(settings: TrainConfig, console: Console) -> None:
     except Interrupted as error:
         raise typer.Exit(error.exit_code) from None
     if _is_main_process():
-        console.print()
-        console.print(reward_table(result.history, settings.rewards.names))
+        if not console.is_terminal:  # there the live view has stayed
+            console.print(reward_table(result.history, settings.rewards.names))
         for what, path in (("run", result.folder.path), ("report", result.folder.report), ("weights", result.weights)):
             console.print(f"{what + ':':8} {path}", highlight=False, soft_wrap=True)
 

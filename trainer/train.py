@@ -78,8 +78,7 @@ class _Run:
     def __init__(self, config: TrainConfig, console: Console) -> None:
         self.config = config
         self.console = console
-        if not console.is_terminal:
-            transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its own gap
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its own gap
         self.arguments = grpo_arguments(config, config.at(config.run.folder))
         self.is_main = self.arguments.process_index == 0
         self.folder = self._make_folder()
@@ -120,6 +119,8 @@ class _Run:
         return RunFolder(Path(path[0]))
 
     def _assemble(self) -> tuple[PreTrainedTokenizerBase, Dataset, GRPOTrainer]:
+        if self.is_main:
+            self.console.print(f"loading {self.config.model.name}", style="dim", highlight=False, soft_wrap=True)
         precision = models.choose_precision(self.config.model, use_cpu=self.arguments.use_cpu)
         policy = models.load_policy(self.config, precision, _mapping(self.arguments.model_init_kwargs))
         dataset = data.dataset(self.config, has_chat_template=policy.tokenizer.chat_template is not None)
@@ -195,7 +196,7 @@ class _Run:
 
     def _tell(self, text: str) -> None:
         if self.is_main:
-            self.console.print(text, style="yellow", highlight=False, markup=False)
+            self.console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -43,20 +43,26 @@ def reward_server() -> Iterator[str]:
     command = [sys.executable, "-m", "reward_server", "serve", "--config", str(HERE / "server.yaml")]
     # Should this process be killed, its end of the pipe closes, and the server ends by itself.
     command += ["--listen", "127.0.0.1:0", "--ready-file", str(ready), "--until-stdin-closes"]
-    with log.open("wb") as output:
+    with (
+        log.open("wb") as output,
         # In a session of its own: Ctrl-C is for the trainer, which still needs the server.
-        process = subprocess.Popen(  # noqa: S603  # a command of our own
+        subprocess.Popen(  # noqa: S603  # a command of our own
             command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, cwd=REPOSITORY
-        )
-    try:
-        yield _address(process, ready, log)
-    finally:
-        process.send_signal(signal.SIGTERM)
+        ) as process,
+    ):
         try:
-            process.wait(timeout=STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise DemoError(f"the reward server did not stop within {STOP_WITHIN_S} s: see {log}") from None
+            yield _address(process, ready, log)
+        finally:
+            _stop(process, log)
+
+
+def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise DemoError(f"the reward server did not stop within {STOP_WITHIN_S} s: see {log}") from None
 
 
 def _address(process: subprocess.Popen[bytes], ready: Path, log: Path) -> str:

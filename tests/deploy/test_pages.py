@@ -103,6 +103,25 @@ def test_the_readmes_snippet_of_a_trainer_is_one(tmp_path: Path):
     assert trainer.config.load(tmp_path / "train.yaml").rewards.names == ["brevity", "relevant"]
 
 
+def test_the_trainers_page_has_every_key_of_its_configuration():
+    page = (REPOSITORY / "docs/train-config.md").read_text()
+    sections = {
+        "model": trainer.config.ModelSettings,
+        "data": trainer.config.DataSettings,
+        "rewards": trainer.config.RewardSettings,
+        "run": trainer.config.RunSettings,
+    }
+    for name, settings in sections.items():
+        text = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", text, flags=re.MULTILINE))))
+        assert documented == set(settings.model_fields), name
+
+
+def test_the_trainers_page_begins_with_a_whole_configuration(tmp_path: Path):
+    (tmp_path / "train.yaml").write_text(blocks(REPOSITORY / "docs/train-config.md", "yaml")[0])
+    assert trainer.config.load(tmp_path / "train.yaml").rewards.names == ["brevity"]
+
+
 def test_the_scorer_that_the_architecture_shows_scores():
     (block,) = [block for block in blocks(REPOSITORY / "docs/architecture.md", "python") if "class " in block]
     names: dict[str, Any] = {}

@@ -125,7 +125,7 @@ def test_a_completion_cannot_close_its_fence(completion: str) -> None:
     (code,) = re.findall(r"^BEGIN COMPLETION ([a-z2-7]{10})$", shown, re.MULTILINE)[:1]
     inside, _, after = shown.partition(f"BEGIN COMPLETION {code}\n")[2].partition(f"\nEND COMPLETION {code}\n")
     assert inside == guard.neutralise(completion)
-    assert after == "Grade the completion now: reason, then score."
+    assert after == "Now grade it."
 
 
 def test_a_completion_that_copies_its_own_fence_gets_another_one() -> None:

@@ -29,7 +29,7 @@ class Commands:
         from reward_server.cli import main
 
         self._monkeypatch.setattr(sys, "argv", ["reward-server", *arguments])
-        self._monkeypatch.setenv("TERMINAL_WIDTH", "200")
+        self._monkeypatch.setenv("COLUMNS", "200")  # typer's own TERMINAL_WIDTH is read only when it is imported
         try:
             with pytest.raises(SystemExit) as ended:
                 main()

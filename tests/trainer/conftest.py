@@ -14,8 +14,8 @@ from tiny_policy import save_tiny_policy
 from trainer.config import TrainConfig, load
 
 LOCAL_REWARDS = """
-def share_of_e(completions, prompts):
-    return [text.count("e") / max(1, len(text)) for text in completions]
+def letters(completions, prompts):
+    return [sum(map(str.isalpha, text)) / max(1, len(text)) for text in completions]
 """
 
 
@@ -41,7 +41,7 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
         settings: dict[str, Any] = {
             "model": {"name": str(tmp_path / "model"), "precision": "fp32", "lora": None},
             "data": {"prompts": ["one", "two", "three", "four"], "conversational": False},
-            "rewards": {"local": {"e": {"python": "my_rewards.py:share_of_e"}}},
+            "rewards": {"local": {"letters": {"python": "my_rewards.py:letters"}}},
             "grpo": {
                 "max_steps": 2,
                 "per_device_train_batch_size": 4,

@@ -25,10 +25,10 @@ def test_weights_end_in_reward_weights_in_the_order_of_the_functions(small_run: 
     rewards = {
         "server": "127.0.0.1:1",
         "use": {"b": 0.5, "a": 2},
-        "local": {"e": {"python": "my_rewards.py:share_of_e", "weight": 0.1}},
+        "local": {"letters": {"python": "my_rewards.py:letters", "weight": 0.1}},
     }
     config = small_run(rewards=rewards)
-    assert config.rewards.names == ["b", "a", "e"]
+    assert config.rewards.names == ["b", "a", "letters"]
     assert grpo_arguments(config, tmp_path).reward_weights == [0.5, 2, 0.1]
 
 

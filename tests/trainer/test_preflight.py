@@ -117,12 +117,12 @@ def test_the_token_of_a_variable_is_sent(write_config: Write, server: FakeServer
 def test_local_functions_are_loaded_and_their_columns_looked_for(write_config: Write, tmp_path: Path):
     (tmp_path / "r.py").write_text("def f(completions, level): return []\n")
     local = {
-        "e": {"python": "my_rewards.py:share_of_e"},
+        "letters": {"python": "my_rewards.py:letters"},
         "f": {"python": "r.py:f"},
         "g": {"python": "r.py:g"},
     }
     said = lines(load(write_config(rewards={"local": local})))
-    assert "✓ local reward e: my_rewards.py:share_of_e, weight 1" in said
+    assert "✓ local reward letters: my_rewards.py:letters, weight 1" in said
     assert any(line.startswith("✗ local reward f: needs the column 'level'") for line in said)
     assert "✗ local reward g: r.py:g: r.py has no function 'g'; its functions: f" in said
 

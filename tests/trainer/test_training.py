@@ -48,7 +48,7 @@ def test_a_policy_learns_what_a_local_reward_asks_for(small_run: Make):
         "lr_scheduler_type": "constant",
     }
     result = run(small_run(grpo=grpo))
-    first, last = result.history.first("rewards/e/mean"), result.history.last("rewards/e/mean")
+    first, last = result.history.first("rewards/letters/mean"), result.history.last("rewards/letters/mean")
     assert first is not None
     assert last is not None
     assert last > first + 0.3
@@ -61,7 +61,7 @@ def test_a_run_leaves_what_a_person_wants_to_have(small_run: Make, tmp_path: Pat
     for name in ("config.yaml", "run.json", "metrics.jsonl", "samples.json", "rewards.png", "report.html"):
         assert (tmp_path / "run" / name).stat().st_size > 0
     assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2]
-    assert all({"rewards/e/mean", "reward", "loss", "wall_s"} <= row.keys() for row in metrics(tmp_path / "run"))
+    assert all({"rewards/letters/mean", "reward", "loss", "wall_s"} <= row.keys() for row in metrics(tmp_path / "run"))
     assert record(tmp_path / "run")["outcome"] == "finished"
     assert record(tmp_path / "run")["environment"]["trl"]
     assert (result.weights / "model.safetensors").exists()
@@ -82,17 +82,17 @@ def test_lora_leaves_an_adapter_that_training_can_go_on_with(small_run: Make, ti
 
 def test_remote_and_local_rewards_stand_side_by_side(small_run: Make, server: FakeServer, tmp_path: Path):
     rewards = remote(
-        server, use={"b": 0.5, "a": 2.0}, local={"e": {"python": "my_rewards.py:share_of_e", "weight": 3.0}}
+        server, use={"b": 0.5, "a": 2.0}, local={"letters": {"python": "my_rewards.py:letters", "weight": 3.0}}
     )
     run(small_run(rewards=rewards))
     for row in metrics(tmp_path / "run"):
-        parts = [row[f"rewards/{name}/mean"] for name in ("b", "a", "e")]
+        parts = [row[f"rewards/{name}/mean"] for name in ("b", "a", "letters")]
         assert row["reward"] == pytest.approx(0.5 * parts[0] + 2.0 * parts[1] + 3.0 * parts[2])
         assert row["reward_server/missing"] == 0
     assert [(each["name"], each["weight"], each["version"]) for each in record(tmp_path / "run")["rewards"]] == [
         ("b", 0.5, "b-1"),
         ("a", 2.0, "a-1"),
-        ("e", 3.0, ""),
+        ("letters", 3.0, ""),
     ]
 
 
@@ -194,6 +194,6 @@ def test_a_server_that_stays_away_ends_the_run_and_saves_what_it_has_learned(
 def test_one_seed_is_one_run(small_run: Make, tmp_path: Path):
     first, second = run(small_run()), run(small_run())
     assert second.folder.path == tmp_path / "run-2"
-    kept = ("loss", "reward", "rewards/e/mean", "entropy", "completions/mean_length")
+    kept = ("loss", "reward", "rewards/letters/mean", "entropy", "completions/mean_length")
     steps = [[{key: row[key] for key in kept} for row in metrics(result.folder.path)] for result in (first, second)]
     assert steps[0] == steps[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -19,8 +18,6 @@ from trainer.client import AioRewardClient, RewardClient
 from trainer.errors import LocalServerFailed
 
 pytestmark = pytest.mark.end_to_end
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -99,9 +96,7 @@ def test_the_server_ends_with_the_process_however_that_ends(config, ending):
         f"client = RewardClient({config!r}); client.list_rewards()\n"
         "print(next(iter(local._servers.values()))._process.pid, flush=True)\n" + ending
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, cwd=REPOSITORY, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False)
 
     pid = int(done.stdout)
     until = time.monotonic() + 30
@@ -149,12 +144,14 @@ def test_a_server_that_dies_is_not_waited_for_and_started_anew_for_the_next_clie
 
 
 def test_a_forked_child_leaves_its_parents_server_running(config):
-    with RewardClient(config) as client:
-        scores(client, "x")
-        pid = os.fork()
-        if pid == 0:
-            client.close()
-            local.release(next(iter(local._servers.values())))
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        assert scores(client, "two words") == [1.0]
+    code = (
+        "import os; from trainer.client import RewardClient; from trainer import local\n"
+        f"client = RewardClient({config!r}); client.health()\n"
+        "if os.fork() == 0:\n"
+        "    client.close(); local.release(next(iter(local._servers.values()))); os._exit(0)\n"
+        "os.wait(); print(client.health()); client.close(); print(local._servers)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=90)
+
+    assert done.stdout.splitlines() == ["serving", "{}"]

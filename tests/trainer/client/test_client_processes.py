@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -93,47 +92,41 @@ def test_a_used_client_works_in_a_child_process_and_then_still_in_its_parent(ser
         assert scores(client, "xxxx") == [4.0]
 
 
-def _in_forked_child(act: Callable[[], object]) -> str:
-    """Returns what an action comes to in a forked child."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            words = repr(act())
-        except Exception as error:
-            words = f"{type(error).__name__}: {error}"
-        os.write(writing, words.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, closefd=True) as pipe:
-        words = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    return words
+FORK = """
+import os, sys
+from trainer.client import RewardClient
+client = RewardClient(sys.argv[1], on_outage="stop")
+{before}
+pid = os.fork()
+if pid == 0:
+    try:
+        print({in_child}, flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+print(client.health())
+"""
 
 
-@pytest.mark.parametrize("again", [lambda client: client, lambda client: RewardClient(client.options.target)])
-def test_a_forked_child_is_refused_rather_than_crashed(server, again):
-    with RewardClient(server.target) as client:
-        scores(client, "x")
-
-        words = _in_forked_child(lambda: scores(again(client), "x"))
-
-        assert words.startswith("ForkedProcess: this process was forked from one that already talks to a reward server")
-        assert "multiprocessing.get_context('spawn')" in words
-        assert scores(client, "xx") == [2.0]
+def forked(target: str, **parts: str) -> list[str]:
+    """Runs `before`, then `in_child` in a forked child, in a process that has nothing of gRPC beside the client."""
+    command = [sys.executable, "-c", FORK.format(**parts), target]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
-def test_a_client_that_was_not_used_works_in_a_forked_child():
-    code = (
-        "import os; from trainer.client import RewardClient\n"
-        "client = RewardClient('unix:/no/such.sock', on_outage='stop')\n"
-        "if os.fork() == 0:\n"
-        "    try: client.list_rewards()\n"
-        "    except Exception as error: print(type(error).__name__, flush=True)\n"
-        "    os._exit(0)\n"
-        "assert os.wait()[1] == 0"
-    )
+@pytest.mark.parametrize("in_child", ["client.health()", "RewardClient(sys.argv[1]).health()"])
+def test_a_forked_child_of_a_process_that_has_used_a_client_is_refused_rather_than_crashed(server, in_child):
+    in_child_words, in_parent = forked(server.target, before="client.health()", in_child=in_child)
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert in_child_words.startswith("ForkedProcess this process was forked from one that already talks to a reward")
+    assert "multiprocessing.get_context('spawn')" in in_child_words
+    assert in_parent == "serving"
 
-    assert done.stdout == "ServerUnreachable\n"
+
+def test_a_forked_child_may_use_a_client_that_was_not_used_before(server):
+    assert forked(server.target, before="", in_child="client.health()") == ["serving", "serving"]
+
+
+def test_a_forked_child_that_closes_its_client_leaves_its_parents_open(server):
+    assert forked(server.target, before="client.health()", in_child="client.close()") == ["None", "serving"]
