@@ -105,6 +105,13 @@ def load_policy(config: TrainConfig, precision: Precision, init: Mapping[str, An
     return Policy(model, tokenizer, lora)
 
 
+def end_token_ids(policy: Policy) -> set[int]:
+    """Returns the tokens that end a completion: the model's, which may be several, and the tokenizer's."""
+    of_model = policy.model.generation_config.eos_token_id
+    tokens = {policy.tokenizer.eos_token_id, *(of_model if isinstance(of_model, list) else [of_model])}
+    return {token for token in tokens if token is not None}
+
+
 def model_source(config: TrainConfig) -> str:
     """Returns where the model is: its folder if there is one of that name, otherwise the name as a hub id."""
     name = config.model.name

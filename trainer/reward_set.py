@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from trainer import functions
 from trainer.client import Catalog, RewardClient
+from trainer.client.options import LOCAL
 from trainer.config import ConfigError, TrainConfig
-from trainer.rewards import remote_reward
+from trainer.rewards import RemoteReward, remote_reward
 from trainer.runs import RewardRecord
 from trainer.samples import Note
-
-LOCAL_TARGET = "local:"
 
 
 def client_options(config: TrainConfig) -> dict[str, Any]:
@@ -41,8 +40,8 @@ def client_options(config: TrainConfig) -> dict[str, Any]:
 def target(config: TrainConfig) -> str:
     """Returns the server's address; the configuration file of a `local:` one as an absolute path."""
     server = config.rewards.server or ""
-    if server.startswith(LOCAL_TARGET):
-        return LOCAL_TARGET + str(config.at(server.removeprefix(LOCAL_TARGET)))
+    if server.startswith(LOCAL):
+        return LOCAL + str(config.at(server.removeprefix(LOCAL)))
     return server
 
 
@@ -65,6 +64,12 @@ class RewardSet:
             for name in self._remote:
                 self.functions.append(remote_reward(self._client, name, missing=config.rewards.missing))
         self.functions += self._local.values()
+
+    def know_end_tokens(self, token_ids: Collection[int]) -> None:
+        """Takes the tokens that end a completion: with them the server hears which ones were cut off."""
+        for function in self.functions:
+            if isinstance(function, RemoteReward):
+                function.end_token_ids = frozenset(token_ids)
 
     def score(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Sequence[Any]]

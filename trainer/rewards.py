@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Unpack, get_args, overload
 
 from trainer.client import ClientOptions, CostClass, RewardClient, RewardScores, ScoreResult, Status
@@ -34,7 +34,13 @@ _MAX_KNOWN_REASONS = 100
 
 @overload
 def remote_reward(
-    server: str | RewardClient, reward: str, /, *, missing: MissingPolicy = ..., **options: Unpack[ClientKeywords]
+    server: str | RewardClient,
+    reward: str,
+    /,
+    *,
+    missing: MissingPolicy = ...,
+    end_token_ids: Collection[int] = ...,
+    **options: Unpack[ClientKeywords],
 ) -> RemoteReward: ...
 
 
@@ -46,6 +52,7 @@ def remote_reward(
     /,
     *more: str,
     missing: MissingPolicy = ...,
+    end_token_ids: Collection[int] = ...,
     **options: Unpack[ClientKeywords],
 ) -> list[RemoteReward]: ...
 
@@ -55,6 +62,7 @@ def remote_reward(
     /,
     *rewards: str,
     missing: MissingPolicy = "group_mean",
+    end_token_ids: Collection[int] = (),
     **options: Unpack[ClientKeywords],
 ) -> RemoteReward | list[RemoteReward]:
     """Returns a reward function for `GRPOTrainer(reward_funcs=[...])`; for several names, a list of them.
@@ -67,6 +75,8 @@ def remote_reward(
         missing: What a verdict without a score becomes: `group_mean`, the mean of what the rest of its group got from
             the same reward (None where a whole group is missing); `none`, None; `raise`, an error. `trainer.missing`
             says what `GRPOTrainer` does with None.
+        end_token_ids: The tokens that end a completion (`[tokenizer.eos_token_id]`). With them the server is told
+            which completions were cut off at their length limit, as TRL tells its reward functions only the tokens.
         options: See `ClientKeywords`; not beside a client, which has its own.
 
     Raises:
@@ -79,7 +89,7 @@ def remote_reward(
     if isinstance(server, RewardClient) and options:
         raise BadOptions(f"{', '.join(options)}: give the client its options where it is made")
     source = server if isinstance(server, RewardClient) else ClientOptions(server, **options)
-    functions = [RemoteReward(source, reward, missing) for reward in rewards]
+    functions = [RemoteReward(source, reward, missing, end_token_ids) for reward in rewards]
     return functions[0] if len(functions) == 1 else functions
 
 
@@ -89,8 +99,15 @@ class RemoteReward:
     It can be pickled and copied; a copy in another process connects anew.
     """
 
-    def __init__(self, source: ClientOptions | RewardClient, reward: str, missing: MissingPolicy) -> None:
+    def __init__(
+        self,
+        source: ClientOptions | RewardClient,
+        reward: str,
+        missing: MissingPolicy,
+        end_token_ids: Collection[int] = (),
+    ) -> None:
         self.reward = reward
+        self.end_token_ids = frozenset(end_token_ids)  # empty = not known
         self.__name__ = reward  # what TRL calls its metrics
         self._source = source
         self._missing = missing
@@ -135,6 +152,7 @@ class RemoteReward:
             "prompts": prompts,
             "completions": completions,
             "completion_ids": completion_ids,
+            "truncated": self._truncated(completion_ids),
             "columns": {name: values for name, values in columns.items() if _may_be_column(values)},
             "step": getattr(trainer_state, "global_step", None),
         }
@@ -154,7 +172,13 @@ class RemoteReward:
         return f"<reward {self.reward!r} of {self._siblings.client.options.target}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (self._source, self.reward, self._missing, self.__name__)
+        return _made_again, (self._source, self.reward, self._missing, self.end_token_ids, self.__name__)
+
+    def _truncated(self, completion_ids: Sequence[Any] | None) -> list[bool] | None:
+        """Returns which completions don't end with a token that ends one; None where that cannot be known."""
+        if completion_ids is None or not self.end_token_ids:
+            return None
+        return [len(ids) > 0 and int(ids[-1]) not in self.end_token_ids for ids in completion_ids]
 
     def _logs_reasons(self) -> bool:
         """Returns whether this reward has a column of reasons in TRL's table: from the first batch on, or never.
@@ -198,8 +222,14 @@ def _siblings_of(source: ClientOptions | RewardClient) -> Siblings:
     return known or _all_siblings.setdefault(source, Siblings(RewardClient(**source.keywords())))
 
 
-def _made_again(source: ClientOptions | RewardClient, reward: str, missing: MissingPolicy, name: str) -> RemoteReward:
-    function = RemoteReward(source, reward, missing)
+def _made_again(
+    source: ClientOptions | RewardClient,
+    reward: str,
+    missing: MissingPolicy,
+    end_token_ids: Collection[int],
+    name: str,
+) -> RemoteReward:
+    function = RemoteReward(source, reward, missing, end_token_ids)
     function.__name__ = name
     return function
 

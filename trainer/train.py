@@ -88,14 +88,15 @@ class _Run:
         self.tokenizer, self.dataset, self.trainer = self._assemble()
         self.before: list[Sample] = []
         self.after: list[Sample] = []
+        self._weights_are_saved = False
 
     def go(self) -> Result:
         """Trains, and saves whatever way it ends."""
         record = self._record()
         self._write(record)
-        self.before = self._samples()
         with self._watched(), _stoppable():
             try:
+                self.before = self._samples()
                 self.trainer.train()
             except (Interrupted, RewardError) as error:
                 self._tell(f"{error}: saving what the model has learned so far (Ctrl-C leaves at once)")
@@ -103,7 +104,8 @@ class _Run:
                 self._tell(f"saved: {self.weights}; report: {self.folder.report}")
                 raise
             except BaseException as error:
-                self._write(replace(record, outcome=f"failed ({type(error).__name__}: {error})", ended=_now()))
+                self._keep(record, f"failed ({type(error).__name__}: {error})")
+                self._tell(f"the run has failed; what there is of it: {self.folder.path}")
                 raise
         self._save_weights()
         with contextlib.suppress(RewardError):  # the weights are safe; the report says that these were not taken
@@ -123,6 +125,8 @@ class _Run:
             self.console.print(f"loading {self.config.model.name}", style="dim", highlight=False, soft_wrap=True)
         precision = models.choose_precision(self.config.model, use_cpu=self.arguments.use_cpu)
         policy = models.load_policy(self.config, precision, _mapping(self.arguments.model_init_kwargs))
+        self._warn_of_split_groups()
+        self.rewards.know_end_tokens(models.end_token_ids(policy))
         dataset = data.dataset(self.config, has_chat_template=policy.tokenizer.chat_template is not None)
         trainer = GRPOTrainer(
             model=policy.model,
@@ -135,6 +139,18 @@ class _Run:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         return policy.tokenizer, dataset, trainer
+
+    def _warn_of_split_groups(self) -> None:
+        """Says so where a group's completions are scored by several processes, which see a part of it each."""
+        arguments = self.arguments
+        here = arguments.per_device_train_batch_size * (arguments.steps_per_generation or 1)
+        group = arguments.num_generations or 1
+        if arguments.world_size > 1 and here % group:
+            self._tell(
+                f"groups of {group} completions are split over processes of {here}: a reward that compares within a "
+                f"group, or stands in for a missing score, sees a part of it only. Make grpo.per_device_train_batch_size "
+                f"x grpo.steps_per_generation a multiple of {group}"
+            )
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -163,6 +179,7 @@ class _Run:
 
     def _save_weights(self) -> None:
         """Saves the adapter, or the model where all of it was trained, with its tokenizer. All processes take part."""
+        self._weights_are_saved = True  # a look at the folder would race with the process that writes it
         self.trainer.save_model(str(self.weights))
 
     @property
@@ -171,13 +188,17 @@ class _Run:
         return self.folder.model if self.config.trains_all_weights else self.folder.adapter
 
     def _finish(self, record: RunRecord, outcome: str) -> Result:
-        if not self.weights.exists():
+        if not self._weights_are_saved:
             self._save_weights()
+        self._keep(record, outcome)
+        return Result(self.folder, self.history, self.weights)
+
+    def _keep(self, record: RunRecord, outcome: str) -> None:
+        """Writes all that is known of the run, and its report."""
         self._write(replace(record, outcome=outcome, ended=_now()))
         if self.is_main:
             self.folder.write_samples(self.before, self.after)
             report.write(self.folder)
-        return Result(self.folder, self.history, self.weights)
 
     def _record(self) -> RunRecord:
         return RunRecord(

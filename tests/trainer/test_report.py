@@ -162,8 +162,18 @@ def test_the_bold_line_is_the_mean_of_three_steps():
     assert charts.smoothed([(1, 1.0), (2, 2.0), (3, 3.0), (4, 7.0)]) == [(1, 1.0), (2, 1.5), (3, 2.0), (4, 4.0)]
 
 
+def test_the_folder_of_a_run_that_never_began_is_used_again(tmp_path: Path):
+    (tmp_path / "train.yaml").write_text("a: 1\n")
+    names = [RunFolder.create(tmp_path / "run", tmp_path / "train.yaml").path.name for _ in range(2)]
+    assert names == ["run", "run"]
+
+
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path: Path):
     (tmp_path / "train.yaml").write_text("a: 1\n")
-    names = [RunFolder.create(tmp_path / "run", tmp_path / "train.yaml").path.name for _ in range(3)]
+    names = []
+    for _ in range(3):
+        folder = RunFolder.create(tmp_path / "run", tmp_path / "train.yaml")
+        folder.metrics.touch()
+        names.append(folder.path.name)
     assert names == ["run", "run-2", "run-3"]
     assert (tmp_path / "run-3" / "config.yaml").read_text() == "a: 1\n"

@@ -1,11 +1,13 @@
 """Reads the messages for a run's configuration that is wrong."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from server_process import REPOSITORY
 
-from trainer.config import ConfigError, load
+from trainer.config import ConfigError, DataSettings, ModelSettings, RewardSettings, RunSettings, load
 
 GOOD = """\
 model: {name: some/model}
@@ -107,3 +109,15 @@ def test_numbers_written_with_an_exponent_are_numbers(write_config: Callable[...
     path = write_config()
     path.write_text(path.read_text().replace("max_steps: 2", "learning_rate: 5e-4"))
     assert load(path).grpo["learning_rate"] == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("section", "model"),
+    [("model", ModelSettings), ("data", DataSettings), ("rewards", RewardSettings), ("run", RunSettings)],
+)
+def test_the_document_names_every_key_and_no_other(section, model):
+    document = (REPOSITORY / "docs" / "train-config.md").read_text()
+    found = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", document, re.DOTALL | re.MULTILINE)
+    assert found
+    first_cells = re.findall(r"^\| (`.*?) \|", found[1], re.MULTILINE)
+    assert {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)} == set(model.model_fields)

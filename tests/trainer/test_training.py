@@ -120,6 +120,17 @@ def test_samples_before_and_after_have_the_judges_words(small_run: Make, server:
     assert "well said" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_the_server_is_told_which_completions_were_cut_off(small_run: Make, server: FakeServer):
+    run(small_run(rewards=remote(server), run={"samples_before_after": 0}))
+    for request in server.requests:
+        limit = max(request.batch.completion_token_counts)  # random weights hardly ever end a completion by themselves
+        cut = list(request.batch.completions_truncated)
+        assert len(cut) == len(request.batch.completion_token_counts)
+        assert any(cut)
+        ended_early = [count < limit for count in request.batch.completion_token_counts]
+        assert not any(cut[index] for index, early in enumerate(ended_early) if early)
+
+
 def test_missing_verdicts_are_counted_step_by_step(small_run: Make, server: FakeServer, tmp_path: Path):
     found = verdicts("a", [1.0, None, 1.0, None], ["", "too slow", "", "too slow"])
     server.script.append(lambda request, _: pb.ScoreResponse(results=[found], attempt_count=1))
@@ -171,6 +182,7 @@ def test_a_reward_that_crashes_keeps_the_metrics_so_far(small_run: Make, tmp_pat
         run(config)
     assert [row["step"] for row in metrics(tmp_path / "run")] == [1]
     assert record(tmp_path / "run")["outcome"] == "failed (RuntimeError: my own fault)"
+    assert "my own fault" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_server_that_stays_away_ends_the_run_and_saves_what_it_has_learned(

@@ -52,6 +52,16 @@ def test_it_works_by_hand_with_completions_alone(server):
     assert remote_reward(server.target, "a")(completions=["xx"]) == [2.0]
 
 
+def test_the_server_is_told_which_completions_were_cut_off_where_the_end_tokens_are_known(server):
+    function = remote_reward(server.target, "a", end_token_ids=[0])
+
+    copy.deepcopy(function)(prompts=GROUPED, completions=TEXTS, completion_ids=[[5, 0], [5], [0], []])
+    assert list(server.requests[-1].batch.completions_truncated) == [False, True, False, False]
+
+    remote_reward(server.target, "a")(prompts=GROUPED, completions=TEXTS, completion_ids=[[5, 0], [5], [0], [7]])
+    assert not server.requests[-1].batch.completions_truncated  # not known
+
+
 def test_siblings_share_one_call_per_batch(server):
     a, b = remote_reward(server.target, "a", "b")
 
