@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 
 from protos import configfile
 from protos.configfile import ConfigFileError
+from trainer.client.options import OnOutage
+from trainer.missing import MissingPolicy
 
 RESERVED_GRPO_FIELDS: Mapping[str, str] = {
     "reward_weights": (
@@ -151,10 +153,10 @@ class RewardSettings(_Settings):
     use: Mapping[str, FiniteFloat] = {}  # names on the server -> weights
     local: Mapping[str, LocalReward] = {}
     experiment: str = ""
-    deadline_s: float = Field(default=120.0, gt=0)  # for one call, on the first try
-    on_outage: Literal["wait", "stop", "missing"] = "wait"
+    deadline_s: float = Field(default=120.0, gt=0)  # for one call, on each try
+    on_outage: OnOutage = "wait"
     outage_limit_s: float = Field(default=600.0, ge=0)
-    missing: Literal["group_mean", "none", "raise"] = "group_mean"
+    missing: MissingPolicy = "group_mean"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -10,6 +10,8 @@ RewardError
 |  |- NotAllowed        the token is missing or wrong
 |  `- TooLarge          over a limit of the server: send less at once
 |- WrongServer          what answers there is no reward server, or only one end speaks TLS: mend address or TLS
+|- ClientClosed         the client was closed, perhaps by another thread: make another
+|- ForkedProcess        this process was forked after the first call: spawn it, or fork earlier
 |- ServerUnreachable    nobody answers: start the server, or allow more time for it to come back
 |- DeadlineExceeded     the server lives but is too slow: give it more time, or less work
 |- ServerBroke          a bug of the server, or an answer against the contract: read the server's log
@@ -60,6 +62,14 @@ class WrongServer(RewardError):
     """What answers there cannot be talked to: another service, or TLS at one end only."""
 
 
+class ClientClosed(RewardError):
+    """The client was closed before the call, or under it."""
+
+
+class ForkedProcess(RewardError):
+    """This process was forked from one that had used a client."""
+
+
 class ServerUnreachable(RewardError):
     """Nobody answers at the address."""
 
@@ -70,10 +80,6 @@ class DeadlineExceeded(RewardError):
 
 class ServerBroke(RewardError):
     """The server failed inside, or answered against the contract."""
-
-
-class ForkedProcess(RewardError):
-    """This process was forked from one that had used a client."""
 
 
 class LocalServerFailed(RewardError):

@@ -51,7 +51,8 @@ def for_trl(name: str, function: RewardFunction) -> RewardFunction:
     def arguments(given: dict[str, Any]) -> dict[str, Any]:
         return given if accepted is None else {key: value for key, value in given.items() if key in accepted}
 
-    if inspect.iscoroutinefunction(function):
+    # TRL awaits only what is a coroutine function; an object with an `async __call__` is none.
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
 
         @functools.wraps(function)
         async def call_async(**given: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from trainer import functions
@@ -104,6 +106,10 @@ class RewardSet:
         return RewardRecord(name, self._weights[name], self._target, info.version, info.kind, info.description)
 
 
+async def _wait(scores: Awaitable[list[float | None]]) -> list[float | None]:
+    return await scores
+
+
 def load_local(config: TrainConfig, name: str) -> functions.RewardFunction:
     """Returns a configured local function as TRL calls it. Raises `ConfigError`."""
     reference = config.rewards.local[name].python
@@ -117,6 +123,8 @@ def _local_notes(
     helpers = {"trainer_state": None, "log_extra": lambda *_: None, "log_metric": lambda *_: None}
     try:
         scores = function(prompts=list(prompts), completions=list(completions), **columns, **helpers)
+        if inspect.isawaitable(scores):
+            scores = asyncio.run(_wait(scores))
         return [Note(None if score is None else float(score)) for score in scores]
     except Exception as error:  # noqa: BLE001  # a person's own function, which may need what only training has
         return [Note(None, f"{type(error).__name__}: {error}") for _ in completions]

@@ -15,6 +15,8 @@ from typing import Any
 
 from trainer.samples import Note, Sample
 
+CONFIG_NAME = "config.yaml"
+
 LIBRARIES = ("grpo-reward-service", "trl", "transformers", "torch", "peft", "datasets", "accelerate", "grpcio")
 
 
@@ -51,7 +53,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.yaml"
+        self.config = path / CONFIG_NAME
         self.record = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples.json"
@@ -64,7 +66,7 @@ class RunFolder:
     def create(cls, wanted: Path, config_file: Path) -> RunFolder:
         """Makes the folder, with a number behind its name if a run is there already, and keeps the configuration."""
         path, number = wanted, 1
-        while path.exists() and any(path.iterdir()):
+        while _holds_a_run(path):
             number += 1
             path = wanted.with_name(f"{wanted.name}-{number}")
         path.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,11 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _holds_a_run(path: Path) -> bool:
+    """Returns whether a folder is in use; one with nothing but a configuration is of a run that never began."""
+    return path.exists() and any(child.name != CONFIG_NAME for child in path.iterdir())
 
 
 def _sample(data: Mapping[str, Any]) -> Sample:

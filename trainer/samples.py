@@ -95,9 +95,11 @@ def _answers(
     inputs = tokenizer(
         texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=isinstance(prompts[0], str)
     ).to(model.device)
-    eos = model.generation_config.eos_token_id or tokenizer.eos_token_id
     greedy = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers' own gap
-        do_sample=False, max_new_tokens=max_completion_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=eos
+        do_sample=False,
+        max_new_tokens=max_completion_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=_end_tokens(model, tokenizer),
     )
     was_training = model.training
     model.eval()
@@ -108,4 +110,11 @@ def _answers(
         )
     model.train(was_training)
     completions = tokens[:, inputs["input_ids"].shape[1] :]
-    return [text.strip("\n") for text in tokenizer.batch_decode(completions, skip_special_tokens=True)]
+    return list(tokenizer.batch_decode(completions, skip_special_tokens=True))
+
+
+def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Returns the tokens that end a completion in training: those of the model and the tokenizer's."""
+    ends = model.generation_config.eos_token_id
+    known = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    return list(dict.fromkeys([*known, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])]))

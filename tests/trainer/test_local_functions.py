@@ -59,6 +59,16 @@ async def test_an_async_function_stays_async():
     assert await wrapped(**AS_TRL) == [1.0]
 
 
+async def test_an_object_with_an_async_call_is_known_as_async():
+    class Later:
+        async def __call__(self, completions):
+            return [float(len(text)) for text in completions]
+
+    wrapped = for_trl("mine", Later())
+    assert inspect.iscoroutinefunction(wrapped)
+    assert await wrapped(**AS_TRL) == [1.0]
+
+
 def test_columns_that_a_function_needs_and_the_data_lacks_are_told():
     def needy(completions, answer, level, hint=None, **kwargs):
         return []

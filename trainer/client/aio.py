@@ -13,7 +13,7 @@ from trainer.client.base import ClientBase
 from trainer.client.batch import Batch, BatchFields
 from trainer.client.catalog import Catalog, Health
 from trainer.client.channel import channel_options, credentials
-from trainer.client.connection import MAX_RPCS_AT_ONCE, READ_ANSWER, Endpoint
+from trainer.client.connection import CLOSED, MAX_RPCS_AT_ONCE, READ_ANSWER, Endpoint, client_closed
 from trainer.client.failures import Failure
 from trainer.client.options import ClientOptions
 from trainer.client.steps import Diagnose, Pause, Rpc, Send, Step, Steps
@@ -57,9 +57,13 @@ class AioRewardClient(ClientBase):
         return await self._carry_out(self._dialogue.health(reward))
 
     async def close(self) -> None:
-        """Closes the running loop's connection, and lets go of the server process of a `local:` target."""
-        connection: _Connection | None = self._connections.pop(_here(), None)
-        if connection is not None:
+        """Closes the running loop's connection, and lets go of the server process of a `local:` target.
+
+        Calls that other tasks of the loop wait for end with `ClientClosed`.
+        """
+        connection = self._connections.setdefault(_here(), CLOSED)
+        if connection is not CLOSED:
+            self._connections[_here()] = CLOSED
             await connection.close()
 
     async def _carry_out(self, steps: Steps[T]) -> T:
@@ -82,7 +86,7 @@ class AioRewardClient(ClientBase):
 
     async def _connected(self) -> _Connection:
         here = _here()
-        known: _Connection | None = self._connections.get(here)
+        known = self._connections.get(here)
         if known is None:
             for pid, loop in list(self._connections):
                 if pid == here[0] and loop.is_closed():  # `asyncio.run` leaves them behind
@@ -91,7 +95,9 @@ class AioRewardClient(ClientBase):
             known = self._connections.setdefault(here, fresh)
             if known is not fresh:  # another task was faster
                 await fresh.close()
-        return known
+        if known is CLOSED:
+            raise client_closed(self._options)
+        return cast("_Connection", known)
 
 
 class AioPendingScore:
@@ -110,6 +116,8 @@ class _Connection:
 
     def __init__(self, options: ClientOptions, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self._options = options
+        self._closed = False
         tls, settings = credentials(options), channel_options(options)
         self._channel = (
             grpc.aio.insecure_channel(endpoint.address, settings)
@@ -128,11 +136,21 @@ class _Connection:
                 return await self._calls[rpc.method](rpc.request, timeout=rpc.timeout_s, metadata=rpc.metadata)
             except grpc.RpcError as error:
                 return Failure.of(error, rpc.timeout_s)
+            except (asyncio.CancelledError, grpc.aio.UsageError):  # the task was cancelled, or the channel closed
+                if self._closed and not _cancelled():
+                    raise client_closed(self._options) from None
+                raise
 
     async def close(self) -> None:
         """Closes the channel and lets go of the endpoint, whose server process may take a while to end."""
+        self._closed = True
         await self._channel.close(grace=None)
         await asyncio.to_thread(self.endpoint.close)
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _here() -> tuple[int, asyncio.AbstractEventLoop]:

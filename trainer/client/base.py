@@ -10,7 +10,7 @@ from trainer.client.options import ClientKeywords, ClientOptions
 
 
 class ClientBase:
-    """A client's options. It connects when it is first used; a pickled copy connects anew."""
+    """A client's options. It connects when it is first used, and no more once closed; a pickled copy connects anew."""
 
     def __init__(self, target: str, **options: Unpack[ClientKeywords]) -> None:
         """Checks the options; connects nowhere yet.
@@ -25,7 +25,7 @@ class ClientBase:
         """
         self._options = ClientOptions(target, **options)
         self._dialogue = Dialogue(self._options)
-        # By process (and event loop): a forked child neither uses nor closes what it has inherited.
+        # By process (and event loop): a forked child neither uses nor closes what it has inherited. Or CLOSED.
         self._connections: dict[Any, Any] = {}
 
     @property

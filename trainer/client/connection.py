@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from grpc_health.v1 import health_pb2
 
@@ -15,7 +15,10 @@ from trainer.client.diagnose import ENDS_AT_ONCE, tls_mistake
 from trainer.client.failures import CONNECTION_BROKE, Failure, in_words
 from trainer.client.options import ClientOptions
 from trainer.client.steps import Method
-from trainer.errors import ForkedProcess, LocalServerFailed, RewardError, WrongServer
+from trainer.errors import ClientClosed, ForkedProcess, LocalServerFailed, RewardError, WrongServer
+
+CLOSED: Final = object()
+"""Stands where a client's connection was until it was closed."""
 
 MAX_RPCS_AT_ONCE = 4
 """Chunks of one batch that are on their way side by side."""
@@ -25,6 +28,11 @@ READ_ANSWER: dict[Method, Callable[[bytes], Any]] = {
     Method.LIST_REWARDS: pb.ListRewardsResponse.FromString,
     Method.CHECK_HEALTH: health_pb2.HealthCheckResponse.FromString,
 }
+
+
+def client_closed(options: ClientOptions) -> ClientClosed:
+    """Returns the error of a call whose client was closed before or meanwhile."""
+    return ClientClosed(f"this client of reward server {options.target} was closed; make another one for further calls")
 
 
 class Endpoint:
@@ -42,9 +50,10 @@ class Endpoint:
         self._server: local.LocalServer | None = None
         self.address = options.target
         if options.local_config is not None:
-            self._server = local.acquire(options.local_config)
+            self._server = local.acquire(options.local_config, options.progress)
             self.address = self._server.address
-            self._release = weakref.finalize(self, local.release, self._server)
+            self._forgotten = weakref.finalize(self, local.forget, self._server)
+            self._forgotten.atexit = False  # what is open then, `local` ends by itself
 
     def diagnosed(self, failure: Failure) -> RewardError | Failure:
         """Returns the error behind a failure that waiting does not mend, else the failure, perhaps in better words.
@@ -63,8 +72,8 @@ class Endpoint:
 
     def close(self) -> None:
         """Lets go of the server process; the last one to do so ends it."""
-        if self._server is not None:
-            self._release()
+        if self._server is not None and self._forgotten.detach() is not None:
+            local.release(self._server)
 
 
 _connected_in: set[int] = set()  # a forked child has its parent in it

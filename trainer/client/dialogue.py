@@ -14,11 +14,11 @@ from trainer.client.batch import Batch
 from trainer.client.catalog import Catalog, Health, catalog_from
 from trainer.client.failures import STALE_CODES, Failure, error_for, is_outage
 from trainer.client.options import ClientOptions
-from trainer.client.outage import Outage, ServerAway
+from trainer.client.outage import Outage
 from trainer.client.plan import Chunk, Plan, plan
 from trainer.client.steps import Diagnose, Metadata, Method, Pause, Rpc, Send, Steps
 from trainer.client.verdicts import Columns, ScoreResult
-from trainer.errors import MissingColumn, NotServed, TooLarge, UnknownReward
+from trainer.errors import DeadlineExceeded, MissingColumn, NotServed, ServerUnreachable, TooLarge, UnknownReward
 
 ASK_TIMEOUT_S = 10.0
 """Time for a question that costs the server nothing: what it offers, how it is."""
@@ -79,8 +79,10 @@ class Dialogue:
                     continue
                 if (yield from self._is_current(current, answer)):
                     return _result(current, answer, request_id, started)
-        except ServerAway as away:
-            return _nothing(batch, self.catalog, str(away), started)
+        except (ServerUnreachable, DeadlineExceeded) as no_answer:
+            if self._options.on_outage != "missing":
+                raise
+            return _nothing(batch, self.catalog, str(no_answer), started)
         raise NotServed(
             f"the configuration of reward server {self._options.target} changed {MAX_PLANS} times during one call; if "
             f"several servers stand behind this address, give them the same configuration"
@@ -130,11 +132,12 @@ class Dialogue:
         return self.catalog
 
     def _endure(self, failure: Failure, outage: Outage) -> Steps[None]:
-        """Returns when the server answers again; raises what waiting cannot mend, or may not."""
+        """Returns when it is time to ask again; raises what waiting cannot mend, or may not."""
         if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             probe = yield from self._ask_catalog(PROBE_TIMEOUT_S)
             if isinstance(probe, Catalog) or not _may_pass(probe):
-                raise error_for(failure, self._options)  # it lives: the call was too slow
+                outage.late(failure)
+                return
             failure = probe
         while True:
             if not _may_pass(failure):

@@ -48,10 +48,10 @@ class ClientKeywords(TypedDict, total=False):
     run_id: str | None
     """Name of one training run, likewise."""
     deadline_s: float
-    """Seconds that a call may take, 120 by default; starts anew when a call is sent again after an outage."""
+    """Seconds that a call may take, 120 by default; starts anew when a call is sent again."""
     on_outage: OnOutage
     """What happens when the server is away: `wait` (default) until it is back, `stop` with an error, or go on with
-    `missing` verdicts."""
+    `missing` verdicts. Likewise when it lives but does not answer within `deadline_s`, where `wait` asks once more."""
     outage_limit_s: float
     """Seconds to wait for it, 600 by default, before that is an error too."""
     progress: Progress | None

@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from trainer.client.failures import Failure, in_words
+from trainer.client.failures import Failure, error_for, in_words
 from trainer.client.options import ClientOptions
 from trainer.errors import ServerUnreachable
 
 _log = logging.getLogger("trainer.client")
 
 TELL_EVERY_S = 5.0
-
-
-class ServerAway(ServerUnreachable):
-    """The server is away, and `on_outage="missing"` wants verdicts without scores rather than an error."""
 
 
 class Outage:
@@ -26,14 +22,15 @@ class Outage:
         self._tell = options.progress or _log.warning
         self._began: float | None = None
         self._told = 0.0
+        self._was_late = False
 
     def goes_on(self, failure: Failure) -> None:
         """Notes another failed try, and now and then says so.
 
         Raises:
             ServerUnreachable: The options don't allow to wait, or not any longer.
-            ServerAway: The options want missing verdicts instead.
         """
+        self._was_late = False
         now = time.monotonic()
         if self._began is None:
             self._began = self._told = now
@@ -41,7 +38,7 @@ class Outage:
         state = f"reward server {self._options.target} is not reachable"
         cause = in_words(failure)
         if self._options.on_outage == "missing":
-            raise ServerAway(f"{state} ({cause})")
+            raise ServerUnreachable(f"{state} ({cause})")  # becomes the verdicts' reason, which should not vary
         if self._options.on_outage == "stop" or away_s >= self._options.outage_limit_s:
             since = f" for {away_s:.0f} s" if away_s >= 1 else ""
             raise ServerUnreachable(f"{state}{since} ({cause}); {self._remedy()}")
@@ -51,6 +48,22 @@ class Outage:
                 f"{state} for {away_s:.0f} s ({cause}); waiting up to {self._options.outage_limit_s:.0f} s; "
                 f"the run goes on when it is back"
             )
+
+    def late(self, failure: Failure) -> None:
+        """Notes that a server that lives gave no answer in time, and says that it is asked once more.
+
+        It may have stalled, or the connection was lost without a word: a host that vanishes closes none.
+
+        Raises:
+            DeadlineExceeded: The options don't allow to wait, or it was the second time in a row.
+        """
+        if self._options.on_outage != "wait" or self._was_late:
+            raise error_for(failure, self._options)
+        self._was_late = True
+        self._tell(
+            f"reward server {self._options.target} lives, but did not answer in time ({in_words(failure)}); it is asked "
+            f"once more"
+        )
 
     def over(self) -> None:
         """Notes that the server answers again."""

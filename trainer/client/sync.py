@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
 
@@ -14,7 +15,7 @@ from trainer.client.base import ClientBase
 from trainer.client.batch import Batch, BatchFields
 from trainer.client.catalog import Catalog, Health
 from trainer.client.channel import channel_options, credentials
-from trainer.client.connection import MAX_RPCS_AT_ONCE, READ_ANSWER, Endpoint
+from trainer.client.connection import CLOSED, MAX_RPCS_AT_ONCE, READ_ANSWER, Endpoint, client_closed
 from trainer.client.failures import Failure
 from trainer.client.options import ClientOptions
 from trainer.client.steps import Diagnose, Method, Pause, Rpc, Send, Step, Steps
@@ -74,9 +75,13 @@ class RewardClient(ClientBase):
         return self._carry_out(self._dialogue.health(reward))
 
     def close(self) -> None:
-        """Closes the connection, and ends the server process of a `local:` target unless another client uses it."""
-        connection: _Connection | None = self._connections.pop(os.getpid(), None)
-        if connection is not None:
+        """Closes the connection, and ends the server process of a `local:` target unless another client uses it.
+
+        Calls that other threads wait for end with `ClientClosed`.
+        """
+        connection = self._connections.setdefault(os.getpid(), CLOSED)
+        if connection is not CLOSED:
+            self._connections[os.getpid()] = CLOSED
             connection.close()
 
     def _carry_out(self, steps: Steps[T], news: Any = None) -> T:
@@ -100,13 +105,15 @@ class RewardClient(ClientBase):
 
     def _connected(self) -> _Connection:
         pid = os.getpid()
-        known: _Connection | None = self._connections.get(pid)
+        known = self._connections.get(pid)
         if known is None:
             fresh = _Connection(self._options)
             known = self._connections.setdefault(pid, fresh)
             if known is not fresh:  # another thread was faster
                 fresh.close()
-        return known
+        if known is CLOSED:
+            raise client_closed(self._options)
+        return cast("_Connection", known)
 
 
 class PendingScore:
@@ -127,6 +134,8 @@ class _Connection:
     """A channel."""
 
     def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._closed = False
         self.endpoint = Endpoint(options)
         tls, settings = credentials(options), channel_options(options)
         self._channel = (
@@ -142,18 +151,30 @@ class _Connection:
     def call(self, rpc: Rpc) -> Any:
         """Returns the answer, or a `Failure`."""
         try:
-            return self._calls[rpc.method](rpc.request, timeout=rpc.timeout_s, metadata=rpc.metadata)
+            with self._told_when_closed():
+                return self._calls[rpc.method](rpc.request, timeout=rpc.timeout_s, metadata=rpc.metadata)
         except grpc.RpcError as error:
             return Failure.of(error, rpc.timeout_s)
 
     def start(self, rpc: Rpc) -> Any:
         """Sends an RPC without waiting for its answer."""
-        return self._calls[rpc.method].future(rpc.request, timeout=rpc.timeout_s, metadata=rpc.metadata)
+        with self._told_when_closed():
+            return self._calls[rpc.method].future(rpc.request, timeout=rpc.timeout_s, metadata=rpc.metadata)
 
     def close(self) -> None:
         """Closes the channel and lets go of the endpoint."""
+        self._closed = True
         self._channel.close()
         self.endpoint.close()
+
+    @contextmanager
+    def _told_when_closed(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError:  # of gRPC, for a closed channel
+            if self._closed:
+                raise client_closed(self._options) from None
+            raise
 
 
 class _Flight:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import grpc
 import pytest
@@ -266,11 +267,67 @@ def test_a_completion_of_ten_megabytes_fails_alone(server, connect):
     assert len(decoded(server.requests[0].batch.completions)) == 63
 
 
-def test_a_server_that_lives_but_is_too_slow_is_not_waited_for(server, connect):
-    server.script += [lambda request, context: __import__("time").sleep(2)]
+def stalls(request: pb.ScoreRequest, context: grpc.ServicerContext) -> None:
+    """A behaviour that takes longer than `deadline_s=0.5` allows."""
+    time.sleep(2)
+
+
+def test_a_server_that_lives_but_did_not_answer_in_time_is_asked_once_more(server, connect):
+    server.script += [stalls]
+    told: list[str] = []
+
+    result = connect(server.target, progress=told.append).score(rewards=["a"], completions=["x"], deadline_s=0.5)
+
+    assert result.rewards["a"].scores == [1.0]
+    assert server.requests[0] == server.requests[1]
+    assert len({metadata["reward-request-id"] for metadata in server.metadata}) == 1
+    assert told == [
+        f"reward server {server.target} lives, but did not answer in time (no answer within 0.5 s); it is asked once more"
+    ]
+
+
+def test_only_the_chunk_that_was_too_slow_is_asked_for_once_more(server, connect):
+    server.max_request_bytes = 1500
+    client = connect(server.target)
+    client.list_rewards()
+
+    def stall_second(request: pb.ScoreRequest, context: grpc.ServicerContext) -> None:
+        if request.chunk_index == 1 and dict(context.invocation_metadata())["reward-attempt"] == "0":
+            time.sleep(2)
+
+    server.script += [stall_second] * 50
+    client.score(rewards=["a"], completions=["x" * 400] * 8, groups=range(8), deadline_s=1)
+
+    sent = zip(server.requests, server.metadata, strict=True)
+    assert [request.chunk_index for request, metadata in sent if metadata["reward-attempt"] == "1"] == [1]
+
+
+def test_a_server_that_is_too_slow_twice_in_a_row_is_an_error(server, connect):
+    server.script += [stalls] * 3
 
     with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.5 s; it lives, but is too slow: raise deadline_s"):
         connect(server.target, deadline_s=60).score(rewards=["a"], completions=["x"], deadline_s=0.5)
+
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_is_too_slow_stops_a_run_that_does_not_wait(server, connect):
+    server.script += [stalls]
+
+    with pytest.raises(DeadlineExceeded, match="it lives, but is too slow"):
+        connect(server.target, on_outage="stop").score(rewards=["a"], completions=["x"], deadline_s=0.5)
+
+    assert len(server.requests) == 1
+
+
+def test_verdicts_of_a_server_that_is_too_slow_may_be_missing(server, connect):
+    server.script += [stalls]
+
+    verdicts = connect(server.target, on_outage="missing").score(rewards=["a"], completions=["x"], deadline_s=0.5)
+
+    assert verdicts.rewards["a"].statuses == [Status.FAILED]
+    assert "no answer within 0.5 s; it lives, but is too slow" in verdicts.rewards["a"].reasons[0]
+    assert len(server.requests) == 1
 
 
 def test_an_answer_for_other_samples_is_an_error(server, connect):

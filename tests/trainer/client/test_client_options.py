@@ -128,16 +128,6 @@ def test_a_used_client_can_be_pickled_and_copied(server):
         assert copy.deepcopy(client) is client
 
 
-def test_a_closed_client_connects_again_when_it_is_used(server):
-    client = RewardClient(server.target)
-    client.score(rewards=["a"], completions=["x"])
-    client.close()
-    client.close()
-
-    assert client.score(rewards=["a"], completions=["xx"]).rewards["a"].scores == [2.0]
-    client.close()
-
-
 def test_the_client_is_light_and_needs_no_training_stack():
     heavy = ["torch", "transformers", "trl", "datasets", "numpy", "reward_server", "httpx", "pydantic"]
     code = f"import sys, trainer.client, trainer.rewards; print([m for m in {heavy} if m in sys.modules])"

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from fake_reward_server import FakeServer
 
-from trainer.client import Status, outage
-from trainer.errors import ServerUnreachable
+from trainer.client import ClientOptions, Status, outage
+from trainer.client.failures import Failure
+from trainer.errors import DeadlineExceeded, ServerUnreachable
 
 
 @pytest.fixture
@@ -159,6 +161,20 @@ def test_a_draining_server_is_waited_for(server, connect, later):
     later(1.5, lambda: server.health.set("", 1))
 
     assert client.score(rewards=["a"], completions=["xx"]).rewards["a"].scores == [2.0]
+
+
+def test_an_outage_between_two_answers_that_came_too_late_makes_them_no_row():
+    told: list[str] = []
+    call = outage.Outage(ClientOptions("h:1", progress=told.append))
+    late, away = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, ""), Failure(grpc.StatusCode.UNAVAILABLE, "")
+
+    call.late(late)
+    call.goes_on(away)
+    call.late(late)
+
+    assert len(told) == 2
+    with pytest.raises(DeadlineExceeded):
+        call.late(late)
 
 
 def test_health_does_not_wait(gone, connect):
