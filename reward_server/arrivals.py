@@ -115,15 +115,36 @@ class Arrivals:
             async for index, verdict in stream:
                 if self.done.is_set():  # it was told to stop and did not listen
                     break
+                if self.reward.version() != self.version:  # nothing that comes now is of any use
+                    break
                 self.put(index, verdict)
         finally:
             if isinstance(stream, AsyncGenerator):  # another iterator has nothing to close
                 await stream.aclose()
 
+    def _disown_if_changed(self) -> None:
+        """Makes all verdicts failed if the reward is no longer what it was at the start of the call.
+
+        Some were given by one judge's model and some by another, and the answer can name only one version.
+        """
+        now = self._version_now()
+        if now == self.version:
+            return
+        log.warning("reward changed during a call", reward=self.reward.name, was=self.version, now=now)
+        reason = f"the judge's model changed during this call: {self.reward.name!r} was at version {self.version}"
+        self._slots = [failed(f"{reason} and is at {now}")] * len(self._slots)
+
+    def _version_now(self) -> str:
+        try:
+            return self.reward.version()
+        except Exception as error:  # noqa: BLE001  # a scorer's bug must not keep a call from its end
+            return f"none ({type(error).__name__}: {error})"[:MAX_REASON_CHARS]
+
     def _blame(self, fault: str) -> str:
         return f"the scorer of {self.reward.name!r} (kind {self.reward.kind!r}) failed: {fault}"
 
     def _end(self) -> None:
+        self._disown_if_changed()
         self._total_ms = self.total_ms
         self.done.set()
         _pulse(self._changed)

@@ -1,4 +1,4 @@
-"""What can go wrong in the server, in one tree, and the one table that says how it reaches a caller.
+"""What can go wrong in the server, in one tree. `reward_server.refusals` says how it reaches a caller.
 
 RewardServerError
 |- ConfigError            mend the configuration: file, key or line, what is wrong, what would be right
@@ -28,8 +28,6 @@ RewardServerError
 """
 
 from __future__ import annotations
-
-import grpc
 
 
 class RewardServerError(Exception):
@@ -134,17 +132,3 @@ class BadAnswer(EngineError):
 
 class HostRefused(EngineError):
     """The host rejects the request itself."""
-
-
-STATUS_OF: dict[type[RewardServerError], grpc.StatusCode] = {
-    ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
-    MalformedRequest: grpc.StatusCode.INVALID_ARGUMENT,
-    MissingColumn: grpc.StatusCode.INVALID_ARGUMENT,
-    UnknownReward: grpc.StatusCode.NOT_FOUND,
-    VersionMismatch: grpc.StatusCode.FAILED_PRECONDITION,
-    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Busy: grpc.StatusCode.UNAVAILABLE,
-    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    PoolClosed: grpc.StatusCode.UNAVAILABLE,
-}
-"""What reaches a caller as a status of the call. Other errors are verdicts of single samples and never get there."""

@@ -19,7 +19,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from reward_server.caller import authenticate, metadata_of
 from reward_server.domain import HEALTHY, Health
-from reward_server.errors import STATUS_OF, Unauthenticated
+from reward_server.errors import Unauthenticated
+from reward_server.refusals import STATUS_OF
 from reward_server.rewards import Rewards
 from reward_server.servicer import SERVICE, Context
 from reward_server.telemetry.logs import about

@@ -109,6 +109,8 @@ SCORERS: Final = Kinds(
 """Classes of scorers by kind; each has `Options` and is made as `cls(options, context)`."""
 
 ENGINES: Final = Kinds(
-    "engine", ("kind", "start", "close", "ask", "check", "health", "identity"), _offers(ENGINE_GROUP, BUILT_IN_ENGINES)
+    "engine",
+    ("kind", "context_tokens", "start", "close", "ask", "check", "health", "identity"),
+    _offers(ENGINE_GROUP, BUILT_IN_ENGINES),
 )
 """Classes of engines by kind; each has `Options` and is made as `cls(name, options, folder)`."""

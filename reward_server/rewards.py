@@ -137,11 +137,21 @@ class Rewards:
         return reward
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
+        """Starts all engines at once: each may wait for a host that is away. Raises `ConfigError` with all problems."""
         for name, config in self._config.engines.items():
             engine = self._engine_kinds[config.kind](name, config.options, self._config.folder)
             stack.push_async_callback(_close, f"engine {name!r}", engine.close)
-            await engine.start()
             self._engines[name] = engine
+        starts = (engine.start() for engine in self._engines.values())
+        outcomes = await asyncio.gather(
+            *starts, return_exceptions=True
+        )  # all end, so that none starts while others close
+        problems = [problem for each in outcomes if isinstance(each, ConfigError) for problem in each.problems]
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, ConfigError):
+                raise outcome
+        if problems:
+            raise ConfigError(*problems)
 
     def _compile(self, pool: WorkerPool) -> None:
         folder = self._config.folder

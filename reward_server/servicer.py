@@ -18,7 +18,8 @@ from reward_server import convert
 from reward_server.caller import authenticate, call_of, metadata_of
 from reward_server.config import Limits
 from reward_server.domain import Call
-from reward_server.errors import STATUS_OF, Busy, RewardServerError, TooLarge
+from reward_server.errors import Busy, RewardServerError, TooLarge
+from reward_server.refusals import STATUS_OF
 from reward_server.rewards import Rewards
 from reward_server.scoring import RewardResult, Selector
 from reward_server.sharing.repeats import CallKey, Repeats

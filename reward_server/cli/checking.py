@@ -28,6 +28,7 @@ class UnaskedEngine:
     """Takes an engine's place where its host is not to be asked nor its model loaded."""
 
     kind = "unasked"
+    context_tokens = None
 
     def __init__(self, name: str, options: BaseModel, folder: Path) -> None:
         """Ignores all of it."""

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
 from reward_server.cli.terminal import console
 from reward_server.config import EngineConfig, ServerConfig, load
-from reward_server.engines.base import PullProgress
+from reward_server.engines.base import Puller
 from reward_server.errors import ConfigError, EngineError
 from reward_server.registry import ENGINES
 from reward_server.telemetry import logs
-
-
-@runtime_checkable
-class Pulls(Protocol):
-    """An engine that can fetch its model."""
-
-    def pull(self) -> AsyncGenerator[PullProgress, None]:
-        """Fetches the configured model, yielding how far it is. Raises an `EngineError`."""
 
 
 def pull(path: Path, judges: Sequence[str]) -> int:
@@ -53,7 +44,7 @@ async def _pull_all(config: ServerConfig, engines: dict[str, EngineConfig]) -> i
     failed = 0
     for name, engine_config in engines.items():
         engine = ENGINES[engine_config.kind](name, engine_config.options, config.folder)
-        if not isinstance(engine, Pulls):
+        if not isinstance(engine, Puller):
             out.print(Text(f"engines.{name}: nothing to fetch for an engine of kind {engine_config.kind}"))
             continue
         try:
@@ -66,7 +57,7 @@ async def _pull_all(config: ServerConfig, engines: dict[str, EngineConfig]) -> i
     return 1 if failed else 0
 
 
-async def _pull(engine: Pulls, name: str) -> None:
+async def _pull(engine: Puller, name: str) -> None:
     """Fetches one model, with one bar for each part of it that has a size; without a terminal, one line for each."""
     err, on_terminal = console(stderr=True), sys.stderr.isatty()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -12,7 +12,7 @@ from protos.configfile import Document, Place, unknown
 from reward_server.config.edge import existing_file, token_in_environment
 from reward_server.config.models import RewardConfig
 from reward_server.judge.judge import JudgeOptions
-from reward_server.scorers.base import Options
+from reward_server.options import Options
 
 
 def references(judges: Mapping[str, JudgeOptions], rewards: Mapping[str, RewardConfig], document: Document) -> None:

@@ -58,7 +58,7 @@ class Tls(Section):
 class Limits(Section):
     """What is refused rather than let the server run out of memory."""
 
-    max_request_mb: Count = Field(default=64, ge=1, le=2047, description="largest request, MiB")
+    max_request_mb: Count = Field(default=16, ge=1, le=2047, description="largest request, MiB")
     max_completion_kb: Count = Field(
         default=1024,
         ge=1,

@@ -64,6 +64,10 @@ class Engine(Protocol):
 
     kind: ClassVar[str]  # its key in the configuration
 
+    @property
+    def context_tokens(self) -> int | None:
+        """Returns how many tokens prompt and answer may have together, None where the host decides."""
+
     async def start(self) -> None:
         """Opens connections or starts its child process. An unreachable host is no error here: see `health`."""
 
@@ -72,6 +76,8 @@ class Engine(Protocol):
 
     async def ask(self, question: Question, timeout_s: float) -> Answer:
         """Returns the answer, or raises an `EngineError` (see `reward_server.errors`) within `timeout_s`.
+
+        Nothing is asked of a model that `identity` does not know yet.
 
         Cancelling it cancels the work at the host. Questions asked at the same time wait here for their turn, in the
         order they came; the wait counts towards `timeout_s`, not towards the question's `answer_timeout_s`.

@@ -29,7 +29,7 @@ from reward_server.engines.host import Host, Reply
 from reward_server.engines.hosted import CHECK_TIMEOUT_S, HostedEngine, Said
 from reward_server.engines.llama_process import LlamaOrder, LlamaProcess
 from reward_server.errors import AnswerTimedOut, EngineError, HostFailed, HostUnreachable
-from reward_server.scorers.base import Options
+from reward_server.options import Options
 
 MAX_THREADS: Final = 8
 """More threads than this seldom make a small model faster."""
@@ -77,7 +77,9 @@ class Embedded(HostedEngine):
     Options = EmbeddedOptions
 
     def __init__(self, name: str, options: EmbeddedOptions, folder: Path) -> None:
-        super().__init__(name, f"engine `{name}` (llama.cpp, {options.model.name})", options.slots)
+        super().__init__(
+            name, f"engine `{name}` (llama.cpp, {options.model.name})", options.slots, options.context_tokens
+        )
         self._options = options
         self._model = (folder / options.model).absolute()
         self._to = Addressee(self.label, options.model.name, model_mend=f"Mend engines.{name}.model", token_mend="")
@@ -189,7 +191,7 @@ class Embedded(HostedEngine):
             if self._llama is not None:
                 how = await self._llama.ended()
                 self._trouble = HostUnreachable(f"{self.label}: llama.cpp died ({how}); it is started again")
-                self._found(Health(serving=False, reason=str(self._trouble)))
+                self._lose(self._trouble)
                 log.error("llama.cpp died", engine=self.name, how=how, pause_s=self._pause_s)
                 await self._bury_child()
             await asyncio.sleep(self._pause_s)

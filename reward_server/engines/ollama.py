@@ -7,8 +7,8 @@ for what it does well: which models there are, what a model is, and fetching one
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -24,10 +24,12 @@ from reward_server.engines.credentials import Secret, http_url
 from reward_server.engines.host import CONNECT_TIMEOUT_S, Host, proxies_apply
 from reward_server.engines.hosted import CHECK_TIMEOUT_S, HostedEngine, Said
 from reward_server.errors import EngineError, HostFailed, HostRefused, HostUnreachable, ModelMissing
-from reward_server.scorers.base import Options
+from reward_server.options import Options
 
 PULL_SILENCE_S: Final = 600.0
 """While it verifies a large model a host says nothing for minutes."""
+FRESH_S: Final = 5.0
+"""Somebody may pull another model under the same name at any time; one cheap request tells."""
 
 OWN_OPTIONS: Final = {
     "num_ctx": "set `context_tokens`",
@@ -81,10 +83,11 @@ class Ollama(HostedEngine):
 
     kind: ClassVar[str] = "ollama"
     Options = OllamaOptions
+    fresh_s: ClassVar[float] = FRESH_S
 
     def __init__(self, name: str, options: OllamaOptions, folder: Path) -> None:
         self._options = options
-        super().__init__(name, f"engine `{name}` ({options.url})", options.in_flight)
+        super().__init__(name, f"engine `{name}` ({options.url})", options.in_flight, options.context_tokens)
         self._token = Secret(f"engines.{name}", "token", options.token_env, options.token_file, folder)
         self._start_or_mend = f"Start Ollama there, or mend engines.{name}.url"
         self._to = Addressee(
@@ -94,7 +97,9 @@ class Ollama(HostedEngine):
             token_mend=f"engines.{name}.token_env",
         )
         self._digest: str | None = None
+        self._fitting = ("", HEALTHY)  # the digest that was last compared with the options, and the outcome
         self._host: Host | None = None
+        self._official: ollama.AsyncClient | None = None
 
     def identity(self) -> Mapping[str, Any]:
         """Returns model, digest (None until the host has told it), load profile and sampling options."""
@@ -110,10 +115,11 @@ class Ollama(HostedEngine):
     async def pull(self) -> AsyncGenerator[PullProgress, None]:
         """Fetches the configured model to the host; the last progress says "success". Raises an `EngineError`."""
         last = ""
-        async with self._client(PULL_SILENCE_S) as client:
-            async for progress in await client.pull(self._options.model, stream=True):
-                last = progress.status or ""
-                yield PullProgress(last, progress.completed, progress.total)
+        with self._engine_errors():
+            async with self._new_client(PULL_SILENCE_S) as client:
+                async for progress in await client.pull(self._options.model, stream=True):
+                    last = progress.status or ""
+                    yield PullProgress(last, progress.completed, progress.total)
         if last != "success":
             raise HostFailed(f"{self.label}: the pull of `{self._options.model}` ended at {last!r}, without success")
 
@@ -125,11 +131,20 @@ class Ollama(HostedEngine):
     async def _close(self) -> None:
         if self._host is not None:
             await self._host.close()
+        if self._official is not None:
+            await self._official.close()  # type: ignore[no-untyped-call]  # it has no annotations
+            self._official = None
 
     async def _look(self) -> Health:
-        async with self._client(CHECK_TIMEOUT_S) as client:
-            self._digest = self._digest_in(await client.list())
-            return self._fit(await client.show(self._options.model))
+        """Reads the model's digest; asks what the model can do where the digest is another."""
+        if self._official is None:
+            self._official = self._new_client(CHECK_TIMEOUT_S)
+        with self._engine_errors():
+            digest = self._digest_in(await self._official.list())
+            if digest != self._fitting[0]:
+                self._fitting = (digest, self._fit(await self._official.show(self._options.model)))
+        self._digest = digest
+        return self._fitting[1]
 
     async def _send(self, question: Question, timeout_s: float) -> Said:
         if self._host is None:
@@ -191,9 +206,8 @@ class Ollama(HostedEngine):
             )
         return HEALTHY
 
-    @asynccontextmanager
-    async def _client(self, silence_s: float) -> AsyncIterator[ollama.AsyncClient]:
-        """Yields the official client, made safe, and turns all that it can raise into engine errors."""
+    def _new_client(self, silence_s: float) -> ollama.AsyncClient:
+        """Returns the official client, made safe."""
         authorization = self._token.bearer_header().get("authorization")
 
         async def only_our_token(request: httpx.Request) -> None:
@@ -202,16 +216,19 @@ class Ollama(HostedEngine):
             if authorization:
                 request.headers["authorization"] = authorization
 
-        client = ollama.AsyncClient(
+        return ollama.AsyncClient(
             host=self._options.url,
             follow_redirects=False,
             timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
             trust_env=proxies_apply(self._options.url),
             event_hooks={"request": [only_our_token]},
         )
+
+    @contextmanager
+    def _engine_errors(self) -> Iterator[None]:
+        """Turns all that the official client can raise into engine errors."""
         try:
-            async with client:
-                yield client
+            yield
         except EngineError:
             raise
         except ollama.ResponseError as error:

@@ -19,7 +19,7 @@ from reward_server.engines.credentials import Secret, http_url
 from reward_server.engines.host import Host, Reply
 from reward_server.engines.hosted import CHECK_TIMEOUT_S, HostedEngine, Said
 from reward_server.errors import HostUnreachable, ModelMissing
-from reward_server.scorers.base import Options
+from reward_server.options import Options
 
 OWN_KEYS: Final = {"model", "messages", "temperature", "seed", "stream", "n", "response_format", "max_tokens"}
 OLLAMA_SAYS: Final = "Ollama is running"
@@ -78,13 +78,20 @@ class OpenAI(HostedEngine):
         )
         self._root = options.url.removesuffix("/v1")
         self._prefix = options.url.removeprefix(self._root)
+        self._served: Mapping[str, str] | None = None
         self._host: Host | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        """Returns the model's name and all that shapes an answer. What a server does behind the name it does not tell."""
+        """Returns where the model is, its name, its root where the server tells it, and all that shapes an answer.
+
+        `served` is None until the server has been looked at, and where it lists no models. vLLM tells in `root` what it
+        loaded under the name; others tell no more than the name.
+        """
         return {
             "engine": self.kind,
+            "url": self._options.url,
             "model": self._options.model,
+            "served": self._served,
             "structured": self._options.structured,
             "options": dict(self._options.options),
         }
@@ -103,12 +110,13 @@ class OpenAI(HostedEngine):
         models = await self._get(f"{self._prefix}/models")
         if models.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             raise error_for(self._to, models.status, complaint_of(models))
-        names = _ids(models)
-        if names and self._options.model not in names:
+        listed = _listed(models)
+        if listed and self._options.model not in listed:
             raise ModelMissing(
-                f"{self.label}: it has no model `{self._options.model}` (it has: {', '.join(names[:20])}). "
+                f"{self.label}: it has no model `{self._options.model}` (it has: {', '.join(list(listed)[:20])}). "
                 f"{self._to.model_mend}"
             )
+        self._served = listed.get(self._options.model)
         return await self._caution()
 
     async def _caution(self) -> Health:
@@ -156,10 +164,12 @@ def portable(schema: Any) -> Any:
     return schema
 
 
-def _ids(reply: Reply) -> list[str]:
-    """Returns the names in a list of models, none where the reply is no such list."""
+def _listed(reply: Reply) -> dict[str, dict[str, str]]:
+    """Returns id and root (where told) by name from a list of models, nothing where the reply is no such list."""
     try:
-        data = json.loads(reply.text())["data"]
-        return [str(model["id"]) for model in data]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return []
+        models = json.loads(reply.text())["data"]
+        return {
+            str(model["id"]): {key: str(model[key]) for key in ("id", "root") if model.get(key)} for model in models
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}

@@ -26,7 +26,8 @@ from reward_server.errors import (
 )
 from reward_server.judge import guard, prompt, texts, verdicts
 from reward_server.judge.patience import Patience
-from reward_server.scorers.base import Options
+from reward_server.options import Options
+from reward_server.scorers.base import YIELD_AFTER_CHARS
 
 MAX_OPEN: Final = 64
 """Samples of one call that are being judged at a time. The engine's own limit decides how many of them its host has;
@@ -37,6 +38,9 @@ MARGIN_S: Final = 0.1
 
 MAX_MATERIAL_CHARS: Final = 500_000
 """More than any judge's context holds; reading it on the event loop would hold up all other calls."""
+
+MAX_CHARS_A_TOKEN: Final = 8
+"""No text of any length has more on the average, so what is longer than the context by this need not be sent."""
 
 SHAKEN_TEMPERATURE: Final = 0.5
 """A model asked again at temperature 0 would say the same again, whatever the seed: other attempts get at least this."""
@@ -93,6 +97,7 @@ class Judge:
         self.name = name
         self._options = options
         self._engine = engine
+        self._max_chars = min(MAX_MATERIAL_CHARS, (engine.context_tokens or MAX_MATERIAL_CHARS) * MAX_CHARS_A_TOKEN)
         self._scores = verdicts.ScoreRange(*options.score_range)
         rubric = _rubric(name, options, folder)
         self._prompt = prompt.JudgePrompt(
@@ -129,11 +134,20 @@ class Judge:
         started, patience = time.monotonic(), Patience(self._options.timeout_s, call.deadline - MARGIN_S)
         waiting: Iterator[tuple[int, Sample]] = iter(enumerate(samples))
         open_: dict[asyncio.Task[Verdict], int] = {}
+        chars = 0
         try:
             while True:
                 while len(open_) < MAX_OPEN and (following := next(waiting, None)) is not None:
                     index, sample = following
-                    open_[asyncio.create_task(self._verdict(sample, call, patience, started))] = index
+                    messages = self._prepared(sample)
+                    if isinstance(messages, Verdict):
+                        yield index, messages
+                        continue
+                    open_[asyncio.create_task(self._verdict(messages, call, patience, started))] = index
+                    chars += len(messages[-1].content)
+                    if chars > YIELD_AFTER_CHARS:
+                        chars = 0
+                        await asyncio.sleep(0)
                 if not open_:
                     return
                 done, _ = await asyncio.wait(open_, return_when=asyncio.FIRST_COMPLETED)
@@ -142,15 +156,27 @@ class Judge:
         finally:
             await _cancel(open_)
 
-    async def _verdict(self, sample: Sample, call: Call, patience: Patience, started: float) -> Verdict:
+    def _prepared(self, sample: Sample) -> Sequence[ChatMessage] | Verdict:
+        """Returns what to ask about one sample, or the verdict where there is nothing to ask."""
+        try:
+            material = self._material(sample)
+            return material if isinstance(material, Verdict) else self._prompt.messages(material)
+        except Exception as error:  # noqa: BLE001  # a bug here is one sample's failed verdict, never a dead call
+            return self._broke(error)
+
+    async def _verdict(
+        self, messages: Sequence[ChatMessage], call: Call, patience: Patience, started: float
+    ) -> Verdict:
         """Returns the verdict on one sample. Its queue time counts from the start of the call's scoring."""
         waited = Cost(queue_ms=(time.monotonic() - started) * 1000)
         try:
-            material = self._material(sample)
-            return material if isinstance(material, Verdict) else await self._asked(material, call, patience, waited)
-        except Exception as error:  # a bug here is one sample's failed verdict, never a dead call
-            log.exception("judge broke", judge=self.name)
-            return failed(f"judge `{self.name}` broke: {type(error).__name__}: {error}")
+            return await self._asked(messages, call, patience, waited)
+        except Exception as error:  # noqa: BLE001  # as above
+            return self._broke(error)
+
+    def _broke(self, error: Exception) -> Verdict:
+        log.error("judge broke", judge=self.name, exc_info=error)
+        return failed(f"judge `{self.name}` broke: {type(error).__name__}: {error}")
 
     def _material(self, sample: Sample) -> prompt.Material | Verdict:
         """Returns what is shown to the judge, or the verdict where there is nothing to ask."""
@@ -165,15 +191,16 @@ class Judge:
         completion = texts.readable(sample.completion)
         task = None if sample.prompt is None else texts.readable(sample.prompt)
         chars = len(completion) + len(task or "") + len(reference or "")
-        if chars > MAX_MATERIAL_CHARS:
+        if chars > self._max_chars:
+            context = self._engine.context_tokens
+            why = "" if context is None else f": its context has {context} tokens"
             return abstained(
-                f"prompt and completion have {chars} characters, more than a judge reads ({MAX_MATERIAL_CHARS})"
+                f"prompt and completion have {chars} characters, more than this judge reads ({self._max_chars}){why}"
             )
         return prompt.Material(completion, task, reference, clipped=bool(sample.truncated))
 
-    async def _asked(self, material: prompt.Material, call: Call, patience: Patience, cost: Cost) -> Verdict:
+    async def _asked(self, messages: Sequence[ChatMessage], call: Call, patience: Patience, cost: Cost) -> Verdict:
         """Asks until there is a verdict, or no reason to ask again: the one place where a judge's questions repeat."""
-        messages = self._prompt.messages(material)
         attempt = absences = 0
         while True:
             answer = None

@@ -70,6 +70,7 @@ class JudgePrompt:
         return (self._system, ChatMessage("user", user))
 
 
+@cache
 def revision() -> str:
     """Returns a hash of the templates, of what the guard does and of its tokens: all that shapes a prompt but the rubric."""
     parts = [(FOLDER / name).read_bytes() for name in FILES]

@@ -9,12 +9,10 @@ Two ways to write one:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
-
-from pydantic import BaseModel, ConfigDict
 
 from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, Verdict, failed
 
@@ -29,32 +27,11 @@ MAX_REASON_CHARS = 500
 """Exceptions quote what they choked on, which may be a whole completion: of their words so many are told."""
 
 
-class Options(BaseModel):
-    """Base of a scorer's options: unknown keys are refused, values are frozen.
-
-    `shorthand` names the field that a bare value in the configuration stands for: `judge: relevance` is
-    `judge: {judge: relevance}` where `shorthand = "judge"`. A field of type `Path` names a file to read, which must be
-    there (relative paths start at the configuration's folder); one whose name ends in `_env` names an environment
-    variable, which must be set. Both are checked when the configuration is.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    shorthand: ClassVar[str | None] = None
-
-    def judges_used(self) -> Collection[str]:
-        """Returns the names of the judges that these options name, for the check that they are configured."""
-        return ()
-
-    def rewards_used(self) -> Collection[str]:
-        """Returns the names of the other rewards that these options name, for the check that they are configured."""
-        return ()
-
-
 @runtime_checkable
 class Scorer(Protocol):
     """Scores samples. One instance serves all calls, several at a time.
 
-    A scorer's constructor takes `(options, context)`: its own `Options` and a `ScorerContext`. It must not do I/O;
+    A scorer's constructor takes `(options, context)`: its own `Options` (see `reward_server.options`) and a `ScorerContext`. It must not do I/O;
     what is opened is opened in `start` and closed in `close`.
     """
 

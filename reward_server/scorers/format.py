@@ -11,14 +11,16 @@ Columns: none. Range: sum of the negative weights to sum of the positive ones. C
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import Annotated, Any, ClassVar, Final, Self
 
 import re2  # type: ignore[import-untyped]  # it comes without types
 from pydantic import Field, field_validator, model_validator
 
 from reward_server.domain import Sample, Verdict, scored
-from reward_server.scorers.base import Options, Rule, ScorerContext
+from reward_server.options import Options
+from reward_server.scorers.base import Rule, ScorerContext
 from reward_server.scorers.texts import NOT_A_TEXT
 
 Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -79,8 +81,13 @@ class Format(Rule):
 
     def __init__(self, options: FormatOptions, _context: ScorerContext) -> None:
         self._checks = _checks(options)
+        self._identity = {"google-re2": metadata.version("google-re2")} if options.patterns else {}
         weights = [weight for weight, _ in self._checks]
         self.score_range = (sum(w for w in weights if w < 0), sum(w for w in weights if w > 0))
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns the version of the library that finds its regular expressions, if it has any."""
+        return self._identity
 
     def judge_one(self, sample: Sample) -> Verdict:
         """Returns the sum of the weights of the checks that the completion passes."""

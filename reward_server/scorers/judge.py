@@ -10,7 +10,8 @@ from pydantic import Field
 
 from reward_server.domain import Call, CostClass, Health, Sample, Verdict
 from reward_server.errors import ConfigError
-from reward_server.scorers.base import Options, ScorerContext
+from reward_server.options import Options
+from reward_server.scorers.base import ScorerContext
 
 
 class JudgeScorerOptions(Options):

@@ -22,7 +22,8 @@ from typing import Annotated, ClassVar, Final, Self
 from pydantic import Field, model_validator
 
 from reward_server.domain import Sample, Verdict, abstained, scored
-from reward_server.scorers.base import Options, Rule, ScorerContext
+from reward_server.options import Options
+from reward_server.scorers.base import Rule, ScorerContext
 from reward_server.scorers.texts import NOT_A_TEXT, word_count
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

@@ -9,10 +9,14 @@ Columns: those that the function's signature takes. Range: unknown. Cost class: 
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import platform
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from enum import Enum
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -29,7 +33,8 @@ from reward_server.errors import (
     WorkRaised,
     WorkTimedOut,
 )
-from reward_server.scorers.base import Options, ScorerContext
+from reward_server.options import Options
+from reward_server.scorers.base import ScorerContext
 from reward_server.scorers.python_alone import score_one_by_one
 from reward_server.scorers.python_calls import BATCH_SHARE, BEFORE_DEADLINE, Batch, Function
 from reward_server.scorers.python_parts import score_parts
@@ -91,6 +96,7 @@ class PythonScorer:
         self._reward_name = context.reward_name
         self._pool = context.pool
         self._function: Function  # from `start` on
+        self._identity: Mapping[str, Any]  # likewise
 
     async def start(self) -> None:
         """Loads the function in a worker and reads its signature. Raises `ConfigError` with what is wrong with it."""
@@ -101,8 +107,16 @@ class PythonScorer:
             signature = Signature.read(described["parameters"], options.columns)
         except ValueError as error:
             raise ConfigError(f"{self._place}: {options.function} cannot be a reward: {error}") from error
-        target = replace(target, sha256=described["sha256"])
+        target = replace(
+            target, sha256=described["sha256"], root=described["root"], modules=tuple(described["modules"])
+        )
         self.needs = signature.needs
+        self._identity = {
+            "source_sha256": target.sha256,
+            "modules_sha256": dict(target.modules),
+            "python": platform.python_version(),
+            "packages": await asyncio.to_thread(_versions, described["foreign"]),
+        }
         self._function = Function(
             target, signature, self._pool, options.timeout_s, options.load_timeout_s, self._reward_name
         )
@@ -131,8 +145,8 @@ class PythonScorer:
         """Closes nothing: the workers are the pool's."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Returns the hash of the source. Modules that the source imports are not part of it."""
-        return {"source_sha256": self._function.target.sha256}
+        """Returns the hashes of the source and of the modules beside it that it imports, and versions of the rest."""
+        return self._identity
 
     def health(self) -> Health:
         """Returns that it can score, unless no worker process can be had."""
@@ -185,6 +199,20 @@ def _target(function: str, folder: Path) -> loading.Target:
         path = (folder / Path(source).expanduser()).resolve()
         return loading.Target(str(path), is_file=True, name=name, folder=str(path.parent))
     return loading.Target(source, is_file=False, name=name, folder=str(folder.resolve()))
+
+
+def _versions(modules: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of the installed distributions that these modules come from, by name."""
+    if not modules:
+        return {}
+    providers = _providers()
+    names = {name for module in modules for name in providers.get(module, ())}
+    return {name: metadata.version(name) for name in sorted(names)}
+
+
+@functools.cache  # it reads the records of all that is installed
+def _providers() -> Mapping[str, Sequence[str]]:
+    return metadata.packages_distributions()
 
 
 def _groups(samples: Sequence[Sample]) -> Iterable[list[int]]:

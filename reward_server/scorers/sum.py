@@ -22,7 +22,8 @@ from reward_server.domain import (
     failed,
     scored,
 )
-from reward_server.scorers.base import Options, ScorerContext
+from reward_server.options import Options
+from reward_server.scorers.base import ScorerContext
 
 FROM_CHEAP_TO_DEAR: Final = (CostClass.TRIVIAL, CostClass.COMPUTE, CostClass.JUDGE)
 

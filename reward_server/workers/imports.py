@@ -44,14 +44,14 @@ class Folders:
 
     def _lies_in(self, name: str, module: ModuleType, folder: Path) -> bool:
         """Returns whether that is a module or package lying directly in the folder."""
-        return "." not in name and name not in self._kept and folder in _places(module)
+        return "." not in name and name not in self._kept and folder in places(module)
 
 
 def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _places(module: ModuleType) -> Iterator[Path]:
+def places(module: ModuleType) -> Iterator[Path]:
     """Yields the folders in which a top-level module or package lies; a namespace package has several."""
     packages = getattr(module, "__path__", None)
     if packages is not None:

@@ -11,16 +11,21 @@ import hashlib
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
+from reward_server.workers import sources
 from reward_server.workers.child import Explained, explain
-from reward_server.workers.imports import Folders
+from reward_server.workers.imports import Folders, places
 
 Function = Callable[..., Any]
+
+LIBRARIES: Final = {Path(sysconfig.get_path(name)).name for name in ("stdlib", "platlib")} | {"dist-packages"}
+"""Names of folders in which packages of many people lie side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Target:
     name: str  # may be dotted: an attribute of an object
     folder: str  # first on `sys.path`: modules beside the function
     sha256: str = ""  # what its source must be; empty: whatever it is
+    root: str = ""  # the folder of the modules that it imports besides
+    modules: tuple[tuple[str, str], ...] = ()  # those modules: path under the root, SHA-256 that it must have
 
 
 def load(target: Target) -> Function:
@@ -50,9 +57,11 @@ def prepare(target: Target) -> None:
 def describe(target: Target) -> dict[str, Any]:
     """Returns, as plain data, what the server must know of a function.
 
-    `sha256` of its source, `doc` (first line), `parameters`: (name, kind as `inspect` names it, has a default).
+    `sha256` of its source, `root` and `modules` as in `Target`, `foreign` (names of the modules from elsewhere that it
+    imports), `doc` (first line), `parameters`: (name, kind as `inspect` names it, has a default).
     """
     function, sha256 = _load(target)
+    root, own = _own_sources(target)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
@@ -62,7 +71,27 @@ def describe(target: Target) -> dict[str, Any]:
         for parameter in signature.parameters.values()
     ]
     doc = (inspect.getdoc(function) or "").partition("\n")[0]
-    return {"sha256": sha256, "doc": doc, "parameters": parameters}
+    return {
+        "sha256": sha256,
+        "root": str(root),
+        "modules": tuple(own.files.items()),
+        "foreign": own.foreign,
+        "doc": doc,
+        "parameters": parameters,
+    }
+
+
+def _own_sources(target: Target) -> tuple[Path, sources.Sources]:
+    """Returns what the function's module imports, and the folder in which that lies."""
+    if target.is_file:
+        return Path(target.folder), sources.collect(Path(target.source), Path(target.folder))
+    top = target.source.partition(".")[0]
+    root = next(places(sys.modules[top]), Path(target.folder))
+    file = Path(getattr(sys.modules[target.source], "__file__", None) or "")
+    if not file.is_relative_to(root):  # built into Python itself
+        return root, sources.Sources({}, [])
+    own = sources.collect(file, root, package=top if root.name in LIBRARIES else "")
+    return root, sources.Sources(own.files, sorted({*own.foreign, top} - sys.stdlib_module_names))
 
 
 @functools.cache
@@ -77,15 +106,20 @@ def _load(target: Target) -> tuple[Function, str]:
 
 
 def _load_now(target: Target) -> tuple[Function, str]:
+    for path, expected in target.modules:
+        if sources.sha256(file := Path(target.root, path)) != expected:
+            raise _changed(str(file))
     module, sha256 = _module_of_file(target) if target.is_file else _module_by_name(target.source)
     if target.sha256 not in ("", sha256):
-        raise Explained(
-            f"{target.source} has changed since the server read it: restart the server to use what it is now"
-        )
+        raise _changed(target.source)
     return _find(module, target), sha256
 
 
 _load_known = functools.cache(_load_now)
+
+
+def _changed(source: str) -> Explained:
+    return Explained(f"{source} has changed since the server read it: restart the server to use what it is now")
 
 
 _file_modules: dict[tuple[str, str], ModuleType] = {}  # by path and hash: functions of one file share what it holds

@@ -17,7 +17,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from typing import Any, Final, Self
 
 import structlog
@@ -31,6 +30,7 @@ from reward_server.errors import (
     WorkRaised,
     WorkTimedOut,
 )
+from reward_server.workers.backoff import Backoff
 from reward_server.workers.processes import ForkServer
 from reward_server.workers.tasks import Done, Preparation, Task
 from reward_server.workers.worker import Worker
@@ -41,6 +41,11 @@ EARLY_DEATH_S: Final = 1.0
 EARLY_DEATHS_ALLOWED: Final = 10
 REPLACE_PAUSE_S: Final = 0.05
 """Before the first replacement after an early death; twice as long before each next one."""
+
+
+class _NoTimeLeft(WorkTimedOut):
+    """The limit was over before the code began: nothing ran that would have to be killed."""
+
 
 _log = structlog.get_logger(__name__)
 
@@ -66,8 +71,9 @@ class WorkerPool:
         self._hidden_env = frozenset(hidden_env)
         self._numbers = itertools.count(1)
         self._forks: ForkServer | None = None
-        self._starting = asyncio.Lock()
-        self._restart: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None  # fork server and workers, for as long as it takes
+        self._ending: set[asyncio.Task[None]] = set()  # lost fork servers, whose leftovers are cleared away
+        self._backoff = Backoff()
         self._workers: dict[int, Worker] = {}
         self._idle: list[Worker] = []  # never while somebody waits; the last used one last
         self._waiting: deque[asyncio.Future[Worker]] = deque()
@@ -83,7 +89,7 @@ class WorkerPool:
 
     @property
     def problem(self) -> str:
-        """Returns why no task can be run any more, or an empty text."""
+        """Returns why no task can be run just now, or an empty text. The pool goes on trying to start workers."""
         return "" if self._problem is None else str(self._problem)
 
     async def run(self, task: Task, timeout_s: float | Callable[[], float]) -> Done:
@@ -92,8 +98,8 @@ class WorkerPool:
         `timeout_s` is the task's own time, from when a worker is ready for it; as a function it is asked then.
         Cancelling this kills the worker if the task runs already, and else takes it out of the queue.
 
-        Raises `WorkRaised` if the function raised, `WorkTimedOut` if it was killed at its limit, `WorkerDied` if its
-        process ended under it, `WorkNotPrepared` if the worker could not get ready for it, `PoolClosed` if the
+        Raises `WorkRaised` if the function raised, `WorkTimedOut` if it was killed at its limit (or had none left when
+        its turn came, and was not begun), `WorkerDied` if its process ended under it, `WorkNotPrepared` if the worker could not get ready for it, `PoolClosed` if the
         pool is, and `ConfigError` if a module to preload cannot be imported.
         """
         queued = time.monotonic()
@@ -102,8 +108,10 @@ class WorkerPool:
         try:
             await self._prepare(worker, task)
             limit_s = timeout_s() if callable(timeout_s) else timeout_s
+            if limit_s <= 0:
+                raise _NoTimeLeft("no time was left for it when a worker was free")
             value = await self._perform(worker, task.function, task.args, limit_s, task.name)
-        except WorkRaised:
+        except (WorkRaised, _NoTimeLeft):
             self._give_back(worker)
             raise
         except BaseException:
@@ -135,7 +143,9 @@ class WorkerPool:
             raise
 
     async def _take(self, prepare: Preparation | None) -> Worker:
-        await self._ensure_started()
+        self._raise_if_unfit()
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
         if self._idle:
             worker = next((worker for worker in reversed(self._idle) if prepare in worker.prepared), self._idle[-1])
             self._idle.remove(worker)
@@ -154,6 +164,7 @@ class WorkerPool:
             self._discard(worker)
             return
         self._early_deaths = 0
+        self._backoff.reset()
         self._offer(worker)
 
     def _offer(self, worker: Worker) -> None:
@@ -172,31 +183,36 @@ class WorkerPool:
         worker.close()
         self._fill()
 
-    async def _ensure_started(self) -> None:
-        self._raise_if_unfit()
-        if self._forks is None:
-            async with self._starting:
-                if self._forks is None:
-                    await self._start()
-            self._raise_if_unfit()
-
     def _raise_if_unfit(self) -> None:
         if self._closed:
             raise PoolClosed("the server is shutting down")
         if self._problem is not None:
             raise type(self._problem)(*self._problem.args)
 
-    async def _start(self) -> None:
-        try:
-            forks = await ForkServer.launch(self._preload, self._hidden_env, self._ended, self._lost)
-        except (ConfigError, WorkerError) as error:
-            self._give_up(error)
-            raise
-        if self._closed:
-            await forks.close()
-            return
-        self._forks = forks
+    async def _start(self, pause_s: float = 0.0) -> None:
+        """Starts a fork server, if there is none, and workers; where that fails, tries again with growing pauses."""
+        await asyncio.sleep(pause_s)
+        while self._forks is None:
+            try:
+                self._forks = await ForkServer.launch(self._preload, self._hidden_env, self._ended, self._lost)
+            except (ConfigError, WorkerError) as error:
+                self._fail_all(error)
+            except OSError as error:
+                self._fail_all(WorkerDied(f"no worker processes can be started: {error}"))
+            else:
+                break
+            await asyncio.sleep(self._backoff.next_s())
         self._fill()
+        if self._problem is not None:
+            await asyncio.sleep(EARLY_DEATH_S)  # to see whether they stay
+            _log.info("workers started again")
+            self._problem = None
+
+    def _start_again(self) -> None:
+        """Starts after a pause what is missing."""
+        if self._starting is not None:
+            self._starting.cancel()  # it waits to see whether those stay that did not
+        self._starting = asyncio.create_task(self._start(self._backoff.next_s()))
 
     def _fill(self) -> None:
         """Starts workers until there are as many as wanted."""
@@ -208,8 +224,7 @@ class WorkerPool:
                 _log.error("worker not started", error=str(error))
                 asyncio.get_running_loop().call_later(1.0, self._fill)
                 return
-            with theirs:
-                self._forks.start(number, theirs)
+            self._forks.start(number, theirs)
             self._workers[number] = worker = Worker(number, ours)
             self._offer(worker)
 
@@ -227,7 +242,8 @@ class WorkerPool:
         self._early_deaths = self._early_deaths + 1 if worker.age_s < EARLY_DEATH_S else 0
         _log.warning("idle worker ended", worker=number, how=how)
         if self._early_deaths > EARLY_DEATHS_ALLOWED:
-            self._give_up(WorkerDied(f"worker processes end as soon as they start: {how}"))
+            self._fail_all(WorkerDied(f"worker processes end as soon as they start: {how}"))
+            self._start_again()
         elif self._early_deaths:
             pause_s = REPLACE_PAUSE_S * 2**self._early_deaths
             asyncio.get_running_loop().call_later(pause_s, self._fill)
@@ -236,7 +252,8 @@ class WorkerPool:
 
     def _lost(self) -> None:
         """Starts all over after the fork server itself has ended, and with it all workers."""
-        lost, self._forks = self._forks, None
+        if self._forks is None:
+            return
         _log.error("fork server ended; starting another")
         for worker in self._workers.values():
             worker.hear_end("its parent process ended")
@@ -244,18 +261,15 @@ class WorkerPool:
             worker.close()
         self._workers.clear()
         self._idle.clear()
-        self._restart = asyncio.create_task(self._start_again(lost))
+        ending = asyncio.create_task(self._forks.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        self._forks = None
+        self._start_again()
 
-    async def _start_again(self, lost: ForkServer | None) -> None:
-        if lost is not None:
-            await lost.close()
-        with suppress(ConfigError, WorkerError):  # `_give_up` has told those who wait
-            async with self._starting:
-                if self._forks is None and not self._closed:
-                    await self._start()
-
-    def _give_up(self, problem: WorkerError | ConfigError) -> None:
-        """Fails all that wait, and from now on every task, with that problem."""
+    def _fail_all(self, problem: WorkerError | ConfigError) -> None:
+        """Fails all that wait, and every task from now until workers run again, with that problem."""
+        _log.error("no workers; trying again", error=str(problem))
         self._problem = problem
         while self._waiting:
             turn = self._waiting.popleft()
@@ -269,13 +283,14 @@ class WorkerPool:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_exception(PoolClosed("the server is shutting down"))
-        async with self._starting:  # not while another is being launched
-            forks, self._forks = self._forks, None
-            for worker in self._idle:
-                worker.close()
-            for worker in self._workers.values():
-                worker.hear_end("the server is shutting down")
-            if forks is not None:
-                await forks.close()
-        if self._restart is not None:
-            await asyncio.gather(self._restart, return_exceptions=True)
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        forks, self._forks = self._forks, None
+        for worker in self._idle:
+            worker.close()
+        for worker in self._workers.values():
+            worker.hear_end("the server is shutting down")
+        if forks is not None:
+            await forks.close()
+        await asyncio.gather(*self._ending)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -18,6 +19,9 @@ READY_TIMEOUT_S: Final = 120.0
 """For starting Python and importing the preloaded modules; a deep-learning library on a cold disk takes a minute."""
 
 END_TIMEOUT_S: Final = 5.0
+SEND_PAUSE_S: Final = 0.05
+"""Before a command is sent again that the kernel had no room for."""
+
 READ_BYTES: Final = 65_536
 
 BOOT: Final = (
@@ -48,6 +52,8 @@ class ForkServer:
         self._on_end = on_end
         self._on_gone = on_gone
         self._lines = b""
+        self._outgoing: deque[tuple[bytes, socket.socket | None]] = deque()  # commands, and what travels with them
+        self._gone = False
         self._pids: dict[int, int] = {}  # of running workers, by number
 
     @classmethod
@@ -60,21 +66,26 @@ class ForkServer:
     ) -> ForkServer:
         """Starts one and waits until it has imported the modules.
 
-        Raises `ConfigError` where a module cannot be imported in time, `WorkerDied` where it ends for no reason told.
+        Raises `ConfigError` where a module cannot be imported in time, `WorkerDied` where it ends for no reason told,
+        `OSError` where the system has no process or file descriptor left.
         """
         if not hasattr(os, "fork"):
             raise ConfigError("worker processes need Linux or macOS; on Windows run the server in WSL")
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), *preload),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name not in hidden_env},
-                start_new_session=True,
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), *preload),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    env={name: value for name, value in os.environ.items() if name not in hidden_env},
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
         forks = cls(process, ours, on_end, on_gone)
         try:
             await forks._ready(preload)
@@ -102,14 +113,49 @@ class ForkServer:
             raise ConfigError(f"workers.preload: {event['refused']}. Install it beside the server, or remove it there.")
 
     def start(self, number: int, line: socket.socket) -> None:
-        """Starts a worker at the other end of that socket."""
-        with suppress(OSError):  # it is gone: `on_gone` is called
-            socket.send_fds(self._control, [json.dumps({"start": number}).encode() + b"\n"], [line.fileno()])
+        """Starts a worker at the other end of that socket, which is closed here once it has been handed over."""
+        self._command({"start": number}, line)
 
     def kill(self, number: int) -> None:
         """Kills a worker and what it started, without waiting for it."""
-        with suppress(OSError):
-            self._control.sendall(json.dumps({"kill": number}).encode() + b"\n")
+        self._command({"kill": number}, None)
+
+    def _command(self, command: Event, line: socket.socket | None) -> None:
+        self._outgoing.append((json.dumps(command).encode() + b"\n", line))
+        if len(self._outgoing) == 1:  # else it is being waited for that those before it can be sent
+            self._send()
+
+    def _send(self) -> None:
+        """Sends what waits, in order, as far as there is room for it now; of the rest nothing is lost."""
+        if self._gone:
+            self._drop_outgoing()
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_writer(self._control)
+        while self._outgoing:
+            data, line = self._outgoing[0]
+            try:
+                count = socket.send_fds(self._control, [data], [] if line is None else [line.fileno()])
+            except BlockingIOError:
+                loop.add_writer(self._control, self._send)
+                return
+            except (BrokenPipeError, ConnectionResetError):  # it is gone: `on_gone` is called
+                self._drop_outgoing()
+                return
+            except OSError:  # no memory for it, or too many sockets on their way
+                loop.call_later(SEND_PAUSE_S, self._send)
+                return
+            if line is not None:
+                line.close()
+            self._outgoing.popleft()
+            if count < len(data):
+                self._outgoing.appendleft((data[count:], None))
+
+    def _drop_outgoing(self) -> None:
+        for _, line in self._outgoing:
+            if line is not None:
+                line.close()
+        self._outgoing.clear()
 
     def _read(self) -> None:
         try:
@@ -134,16 +180,26 @@ class ForkServer:
 
     def _lost(self) -> None:
         """Ends what the fork server left behind: Linux has killed its workers with it, other systems have not."""
-        asyncio.get_running_loop().remove_reader(self._control)
+        self._leave()
         for pid in self._pids.values():
             with suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
         self._pids.clear()
         self._on_gone()
 
+    def _leave(self) -> None:
+        """Neither listens nor talks to it any more."""
+        if self._gone:
+            return
+        self._gone = True
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control)
+        loop.remove_writer(self._control)
+        self._drop_outgoing()
+
     async def close(self) -> None:
         """Ends it and all workers; afterwards none of their processes is left."""
-        asyncio.get_running_loop().remove_reader(self._control)
+        self._leave()
         self._control.close()  # which it takes as its sign
         try:
             async with asyncio.timeout(END_TIMEOUT_S):

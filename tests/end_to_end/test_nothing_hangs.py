@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from server_process import ServerProcess, wait_until_gone
+from waiting import until
 
 from trainer.client import RewardClient, Status
 from trainer.errors import MissingColumn, UnknownReward
@@ -18,17 +20,24 @@ from trainer.errors import MissingColumn, UnknownReward
 pytestmark = pytest.mark.end_to_end
 
 REWARDS = """
-import time
+import os, time
+
+def note_pid():
+    with open(__file__ + ".pids", "a") as file:
+        print(os.getpid(), file=file)
 
 def stuck(completions):
     rewards = []
     for completion in completions:
+        if "hang" in completion:
+            note_pid()
         while "hang" in completion:
             pass
         rewards.append(float(len(completion)))
     return rewards
 
 def slow(completions):
+    note_pid()
     time.sleep(60)
     return [1.0] * len(completions)
 
@@ -39,8 +48,10 @@ def with_answer(completions, answer):
     return [float(completion == reference) for completion, reference in zip(completions, answer)]
 """
 
+WORKER_COUNT = 2
+
 CONFIG = """
-workers: {count: 2}
+workers: {count: %d}
 drain: {notice_s: 0.2, grace_s: 3}
 rewards:
   stuck: {python: rewards.py:stuck}
@@ -54,9 +65,20 @@ rewards:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "rewards.py").write_text(REWARDS)
-    (tmp_path / "server.yaml").write_text(CONFIG)
+    (tmp_path / "server.yaml").write_text(CONFIG % WORKER_COUNT)
     with ServerProcess(tmp_path / "server.yaml") as process:
         yield process
+
+
+def noted_pids(server: ServerProcess) -> set[int]:
+    """Returns the processes in which a function noted that it was about to hang."""
+    return {int(pid) for pid in (server.config.parent / "rewards.py.pids").read_text().split()}
+
+
+def assert_gone_and_replaced(server: ServerProcess, pids: Iterable[int]) -> None:
+    """Waits until these workers are gone and there are as many as configured again, no more."""
+    asyncio.run(until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 15))
+    asyncio.run(until(lambda: len(server.children()) == 1 + WORKER_COUNT, 15))  # the fork server and its workers
 
 
 def test_after_a_function_ran_into_an_endless_loop_the_rest_is_scored_and_the_next_call_too(
@@ -74,8 +96,9 @@ def test_after_a_function_ran_into_an_endless_loop_the_rest_is_scored_and_the_ne
         assert "stuck did not return in time and was stopped" in verdicts.reasons[3]
         again = client.score(rewards=["stuck"], completions=["fine"])
         assert again.rewards["stuck"].scores == [4.0]
-    busy = [child for child in server.children() if child.cpu_percent(interval=0.2) > 50]
-    assert busy == []
+    hung = noted_pids(server)
+    assert len(hung) >= 2  # on the batch, and alone
+    assert_gone_and_replaced(server, hung)
 
 
 def test_nothing_runs_on_after_a_deadline(server: ServerProcess) -> None:
@@ -85,6 +108,7 @@ def test_nothing_runs_on_after_a_deadline(server: ServerProcess) -> None:
         assert time.monotonic() - began < 2
     assert result.rewards["length"].scores == [1.0]
     assert result.rewards["slow"].statuses == [Status.FAILED]
+    assert_gone_and_replaced(server, noted_pids(server))
 
 
 def test_sigterm_drains_within_its_grace_and_leaves_no_process(server: ServerProcess) -> None:

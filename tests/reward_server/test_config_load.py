@@ -13,7 +13,7 @@ from pydantic import Field
 
 from reward_server.config import check_exposure, load
 from reward_server.errors import ConfigError
-from reward_server.scorers.base import Options
+from reward_server.options import Options
 from reward_server.views import View
 
 
@@ -84,7 +84,7 @@ def test_defaults_fill_what_the_file_leaves_out(folder):
     config = configured(GOOD)
     assert (config.path, config.folder, config.listen) == (Path("server.yaml"), folder, "127.0.0.1:8470")
     assert (config.auth, config.tls) == (None, None)
-    assert config.limits.max_request_bytes == 64 << 20
+    assert config.limits.max_request_bytes == 16 << 20
     assert config.limits.max_completion_bytes == 1 << 20
     assert (config.drain.notice_s, config.drain.grace_s) == (1.0, 20.0)
     assert config.workers.count >= 1

@@ -1,6 +1,7 @@
 """Format: each check by itself, their sum, and patterns that cannot be used."""
 
 import math
+from importlib import metadata
 
 import pytest
 from hypothesis import given
@@ -138,3 +139,9 @@ def test_options_that_make_no_sense_are_refused_with_what_would_be_right(options
     with pytest.raises(ValidationError) as caught:
         FormatOptions(**options)
     assert told in str(caught.value)
+
+
+def test_its_identity_names_the_library_behind_its_patterns_and_only_those():
+    assert Format(FormatOptions(final_full_stop=1.0), None).identity() == {}
+    searching = Format(FormatOptions(patterns=[{"regex": "a", "score": 1.0}]), None)
+    assert searching.identity() == {"google-re2": metadata.version("google-re2")}

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +27,10 @@ from reward_server.errors import (
     ModelMissing,
     PromptTooLong,
 )
+from reward_server.judge import guard, patience
 from reward_server.judge import judge as judge_module
-from reward_server.judge import patience
 from reward_server.judge.judge import Judge, JudgeOptions
-from reward_server.scorers.base import ScorerContext
+from reward_server.scorers.base import YIELD_AFTER_CHARS, ScorerContext
 from reward_server.scorers.judge import JudgeScorer
 
 GOOD = '{"reason": "fine", "score": 7}'
@@ -40,7 +41,8 @@ class ScriptedEngine:
 
     kind = "scripted"
 
-    def __init__(self, *script: Any, always: Any = GOOD) -> None:
+    def __init__(self, *script: Any, always: Any = GOOD, context_tokens: int | None = None) -> None:
+        self.context_tokens = context_tokens
         self.script, self.always = list(script), always
         self.questions: list[Question] = []
         self.timeouts: list[float] = []
@@ -310,8 +312,40 @@ async def test_a_text_that_no_context_holds_is_not_even_read() -> None:
     engine = ScriptedEngine()
     verdict = await verdict_of(engine, Sample("x" * 600_000, "?"))
     assert verdict.status is Status.ABSTAINED
-    assert "600001 characters, more than a judge reads (500000)" in verdict.status_reason
+    assert "600001 characters, more than this judge reads (500000)" in verdict.status_reason
     assert engine.questions == []
+
+
+async def test_a_text_that_its_own_context_cannot_hold_is_not_sent() -> None:
+    engine = ScriptedEngine(context_tokens=1000)
+    fits, too_long = await verdicts_of(judge_with(engine), [Sample("x" * 7999, "?"), Sample("x" * 8000, "?")])
+    assert fits.score == 7.0
+    assert too_long.status is Status.ABSTAINED
+    assert "8001 characters, more than this judge reads (8000): its context has 1000 tokens" in too_long.status_reason
+    assert len(engine.questions) == 1
+
+
+async def test_other_calls_get_turns_while_long_texts_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = 0
+    turns: list[int] = []
+
+    async def other_call() -> None:
+        while True:
+            turns.append(prepared)
+            await asyncio.sleep(0)
+
+    def counted(text: str) -> str:
+        nonlocal prepared
+        prepared += len(text)
+        return text
+
+    monkeypatch.setattr(guard, "neutralise", counted)
+    judge = judge_with(ScriptedEngine())
+    other = asyncio.create_task(other_call())
+    await verdicts_of(judge, [Sample("x" * 90_000)] * 20)
+    other.cancel()
+    steps = [later - earlier for earlier, later in pairwise(turns)]
+    assert max(steps) <= YIELD_AFTER_CHARS + 100_000
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import ollama
 import pydantic
 import pytest
 import recordings
+from fake_host import HangUp
 from fake_ollama import DIGEST, MODEL, FakeOllama, Fault
 from waiting import until
 
@@ -27,6 +29,19 @@ QUESTION = Question(
     temperature=0.3,
     seed=7,
 )
+
+OTHER_DIGEST = "0" * 64
+
+
+class Doorman(FakeOllama):
+    """An Ollama that can be away: then every connection closes without an answer."""
+
+    away = False
+
+    async def answer(self, request: Any) -> Any:
+        if self.away:
+            raise HangUp
+        return await super().answer(request)
 
 
 def engine_for(host: FakeOllama | str, folder: Path, **options: Any) -> Ollama:
@@ -115,8 +130,9 @@ async def test_a_model_that_cannot_think_is_told_at_check_and_at_asking(tmp_path
     with FakeOllama() as host:
         async with started(host, tmp_path, think=True) as engine:
             assert "`smollm2:135m` does not think: set engines.box.think to false" in engine.health().reason
-            with pytest.raises(HostRefused, match='"smollm2:135m" does not support thinking'):
+            with pytest.raises(HostRefused, match="does not think"):
                 await engine.ask(QUESTION, 30)
+        assert host.questions == []
 
 
 async def test_a_model_that_writes_no_text_is_told(tmp_path: Path) -> None:
@@ -195,11 +211,93 @@ async def test_a_host_that_goes_away_shows_in_health_at_the_next_question(tmp_pa
         await engine.close()
 
 
+async def test_no_question_goes_to_a_model_that_nobody_has_identified(tmp_path: Path) -> None:
+    with Doorman() as host:
+        host.away = True
+        async with started(host, tmp_path) as engine:
+            with pytest.raises(HostUnreachable, match="no connection"):
+                await engine.ask(QUESTION, 30)
+            assert host.questions == []
+            assert engine.identity()["digest"] is None
+            host.away = False
+            await engine.ask(QUESTION, 30)
+            assert engine.identity()["digest"] == DIGEST
+            assert engine.health().serving
+
+
+async def test_a_host_that_was_lost_is_looked_at_before_it_is_asked_again(tmp_path: Path) -> None:
+    with FakeOllama() as host:
+        async with started(host, tmp_path) as engine:
+            host.faults = [Fault.HANG_UP]
+            with pytest.raises(HostUnreachable):
+                await engine.ask(QUESTION, 30)
+            assert not engine.health().serving
+            host.digest = OTHER_DIGEST  # it comes back with another model
+            await engine.ask(QUESTION, 30)
+            assert [request.path for request in host.requests[-3:]] == ["/api/tags", "/api/show", "/api/chat"]
+            assert engine.identity()["digest"] == OTHER_DIGEST
+
+
+async def test_questions_that_waited_while_the_host_was_lost_are_not_sent(tmp_path: Path) -> None:
+    with FakeOllama() as host:
+        async with started(host, tmp_path, in_flight=1) as engine:
+            host.faults = [Fault.HANG_UP]
+            outcomes = await asyncio.gather(*(engine.ask(QUESTION, 30) for _ in range(3)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [HostUnreachable] * 3
+        assert len(host.questions) == 1
+
+
+async def test_a_model_pulled_meanwhile_is_seen_before_the_next_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeOllama() as host:
+        async with started(host, tmp_path) as engine:
+            host.digest = OTHER_DIGEST
+            await engine.ask(QUESTION, 30)
+            assert engine.identity()["digest"] == DIGEST  # a look of just now is believed
+            monkeypatch.setattr(Ollama, "fresh_s", 0.0)
+            await engine.ask(QUESTION, 30)
+            assert engine.identity()["digest"] == OTHER_DIGEST
+
+
+async def test_questions_asked_together_share_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeOllama() as host:
+        async with started(host, tmp_path, in_flight=8) as engine:
+            monkeypatch.setattr(Ollama, "fresh_s", 0.0)
+            before = len(host.requests)
+            await asyncio.gather(*(engine.ask(QUESTION, 30) for _ in range(8)))
+        paths = [request.path for request in host.requests[before:]]
+    assert sorted(paths) == ["/api/chat"] * 8 + ["/api/tags"]  # the same digest: what it can do is known
+
+
+async def test_a_cancelled_question_leaves_the_look_to_the_others(tmp_path: Path) -> None:
+    with Doorman() as host:
+        host.away = True
+        async with started(host, tmp_path) as engine:
+            host.away = False
+            first, second = (asyncio.create_task(engine.ask(QUESTION, 30)) for _ in range(2))
+            await asyncio.sleep(0)
+            first.cancel()
+            assert (await second).finish == "stop"
+
+
+async def test_checks_share_one_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    client = ollama.AsyncClient
+    monkeypatch.setattr(ollama, "AsyncClient", lambda **options: made.append(client(**options)) or made[-1])
+    with FakeOllama() as host:
+        async with started(host, tmp_path) as engine:
+            await engine.check()
+            await engine.check()
+            assert len(made) == 1
+        assert made[0]._client.is_closed
+
+
 async def test_a_cancelled_question_closes_its_connection(tmp_path: Path) -> None:
     with FakeOllama(seconds=60) as host:
         async with started(host, tmp_path) as engine:
             asking = asyncio.create_task(engine.ask(QUESTION, 60))
-            await until(lambda: host.in_flight)
+            await until(lambda: host.questions)  # it is not the check's request any more
             asking.cancel()
             await until(lambda: host.abandoned)
 
@@ -255,6 +353,7 @@ async def test_a_pull_tells_its_progress(tmp_path: Path) -> None:
         assert (progress[2].completed_bytes, progress[2].total_bytes) == (50_000_000, 98_362_745)
         assert progress[-1].status == "success"
         assert (await engine.check()).serving
+        await engine.close()
 
 
 async def test_a_pull_that_fails_in_its_stream_raises_what_the_host_said(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ async def test_a_missing_model_is_told_at_check_and_at_asking(tmp_path: Path) ->
     with FakeOpenAI(model="other") as host:
         async with started(host.url, tmp_path) as engine:
             assert "it has no model `judge-8b` (it has: other). Mend engines.any.model" in engine.health().reason
-            with pytest.raises(ModelMissing, match="The model `judge-8b` does not exist"):
+            with pytest.raises(ModelMissing, match="it has no model `judge-8b`"):
                 await engine.ask(QUESTION, 30)
 
 
@@ -183,3 +183,17 @@ def test_identity_tells_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SOME_KEY", "sk-right")
     engine = OpenAI("any", OpenAI.Options(url="http://x", model="m", api_key_env="SOME_KEY"), tmp_path)
     assert "sk-right" not in json.dumps(dict(engine.identity())) + repr(vars(engine))
+
+
+async def test_identity_tells_where_the_model_is_and_what_is_loaded_under_its_name(tmp_path: Path) -> None:
+    class VLLM(FakeOpenAI):
+        async def answer(self, request: Any) -> Response:
+            models = {"data": [{"id": "judge-8b", "root": "Qwen/Qwen3-8B"}]}
+            return json_response(models) if request.path.endswith("/models") else await super().answer(request)
+
+    with VLLM() as host, FakeOpenAI() as other:
+        async with started(host.url, tmp_path) as engine:
+            assert engine.identity()["served"] == {"id": "judge-8b", "root": "Qwen/Qwen3-8B"}
+            assert engine.identity()["url"] == f"{host.url}/v1"
+        async with started(other.url, tmp_path) as engine:
+            assert engine.identity()["served"] == {"id": "judge-8b"}

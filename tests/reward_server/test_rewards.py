@@ -1,3 +1,4 @@
+import asyncio
 import re
 
 import pytest
@@ -211,3 +212,46 @@ async def test_engines_start_before_judges_need_them_and_are_asked_together(tmp_
     async with Rewards(config, scorers={"chars": Chars}, engines={"small": Engine}) as rewards:
         await rewards.check()
     assert events == ["start e1", "start e2", "check e1", "check e2", "close e2", "close e1"]
+
+
+class SmallEngine:
+    context_tokens = None
+
+    def __init__(self, name, options, folder):
+        self.name = name
+
+    async def close(self):
+        """Nothing to close."""
+
+
+async def test_engines_start_at_the_same_time(tmp_path):
+    together = asyncio.Barrier(2)
+
+    class Engine(SmallEngine):
+        async def start(self):
+            await together.wait()  # for ever, if they started one after another
+
+    engines = {name: EngineConfig(name=name, kind="small", options=Options()) for name in ("e1", "e2")}
+    config = config_of({"chars": Chars}, engines=engines, folder=tmp_path)
+    async with asyncio.timeout(10), Rewards(config, scorers={"chars": Chars}, engines={"small": Engine}):
+        pass
+
+
+@pytest.mark.parametrize(("error", "words"), [(ConfigError, "e1 has no token\ne2 has no token"), (OSError, "e1 has")])
+async def test_all_engines_that_cannot_start_are_told_and_all_are_closed(error, words, tmp_path):
+    closed = []
+
+    class Engine(SmallEngine):
+        async def start(self):
+            if self.name != "e3":
+                raise error(f"{self.name} has no token")
+
+        async def close(self):
+            closed.append(self.name)
+
+    engines = {name: EngineConfig(name=name, kind="small", options=Options()) for name in ("e1", "e2", "e3")}
+    config = config_of({"chars": Chars}, engines=engines, folder=tmp_path)
+    with pytest.raises(error, match=words):
+        async with Rewards(config, scorers={"chars": Chars}, engines={"small": Engine}):
+            pass
+    assert sorted(closed) == ["e1", "e2", "e3"]

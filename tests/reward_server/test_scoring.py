@@ -402,3 +402,49 @@ async def test_a_part_asked_for_after_the_end_is_not_started():
         await asyncio.sleep(0.01)
     assert late == [[Status.FAILED] * 3]
     assert "score part" not in kind.events
+
+
+async def test_a_model_that_changes_during_a_call_leaves_no_score_of_it():
+    stopped = []
+
+    async def changes(samples, call):
+        try:
+            yield 0, scored(0.0)
+            kind.said_identity = {"digest": "other"}
+            yield 1, scored(1.0)
+            pytest.fail("it was asked on, though nothing more of it is of use")
+        finally:
+            stopped.append(True)
+
+    kind = scripted(changes, said_identity={"digest": "one"})
+    with structlog.testing.capture_logs() as logs:
+        verdicts = await one(kind)
+    assert {verdict.status for verdict in verdicts} == {Status.FAILED}
+    assert all("the judge's model changed during this call: 'it' was at" in each.status_reason for each in verdicts)
+    assert [line["event"] for line in logs] == ["reward changed during a call"]
+    assert stopped
+
+
+async def test_a_model_that_changes_after_the_last_verdict_came_leaves_no_score_either():
+    async def changes(samples, call):
+        for index in range(len(samples)):
+            yield index, scored(1.0)
+        kind.said_identity = {"digest": "other"}
+
+    kind = scripted(changes, said_identity={"digest": "one"})
+    async with rewards_of({"it": kind}, sums={"sum": {"it": 1.0}}) as rewards:
+        verdicts = await verdicts_of(rewards, THREE, "it")
+    assert {verdict.status for verdict in verdicts["it"]} == {Status.FAILED}
+
+
+async def test_a_sum_has_no_score_of_a_part_that_changed():
+    async def changes(samples, call):
+        yield 0, scored(0.0)
+        await asyncio.sleep(0.02)
+        kind.said_identity = {"digest": "other"}
+        yield 1, scored(1.0)
+
+    kind = scripted(changes, said_identity={"digest": "one"})
+    async with rewards_of({"it": kind}, sums={"sum": {"it": 1.0}}) as rewards:
+        verdicts = await verdicts_of(rewards, THREE, "sum")
+    assert {verdict.status for verdict in verdicts["sum"]} == {Status.FAILED}

@@ -157,6 +157,15 @@ async def test_the_limit_may_be_computed_when_a_worker_is_ready():
         assert asked[0] - begin > 0.1
 
 
+async def test_a_task_without_time_left_is_not_begun_and_costs_no_worker(tmp_path):
+    async with WorkerPool(1) as pool:
+        before = await result_of(pool, "__import__('os').getpid()")
+        with pytest.raises(WorkTimedOut, match="no time was left"):
+            await pool.run(code(f"open({str(tmp_path / 'ran')!r}, 'w')"), 0.0)
+        assert await result_of(pool, "__import__('os').getpid()") == before
+        assert not (tmp_path / "ran").exists()
+
+
 async def test_cancelling_a_running_task_ends_it_and_frees_its_worker(tmp_path):
     async with WorkerPool(1) as pool:
         started = tmp_path / "started"

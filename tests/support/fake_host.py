@@ -136,7 +136,7 @@ class FakeHost:
         hanging_up = asyncio.create_task(reader.read(1))  # a client that waits for its answer sends nothing
         try:
             await asyncio.wait((answering, hanging_up), return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+            if not answering.done() and (hanging_up.exception() or not hanging_up.result()):
                 self.abandoned += 1
                 return False
             return await answering
@@ -144,7 +144,9 @@ class FakeHost:
             self.in_flight -= 1
             for task in (answering, hanging_up):
                 task.cancel()
-            await asyncio.gather(answering, hanging_up, return_exceptions=True)
+            _, early = await asyncio.gather(answering, hanging_up, return_exceptions=True)
+            if early and isinstance(early, bytes):  # the next request, sent before this one's end was seen here
+                connection.receive_data(early)
 
     async def _send(self, request: Request, connection: h11.Connection, writer: asyncio.StreamWriter) -> bool:
         try:

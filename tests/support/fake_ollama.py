@@ -235,7 +235,7 @@ class FakeOllama(FakeHost):
         }[fault]
 
     def _has(self, model: str) -> bool:
-        return self.present and model == self.model
+        return self.present and model in (self.model, self.model.removesuffix(":latest"))
 
     def _missing(self, model: str) -> Response:
         return json_response({"error": f"model '{model}' not found"}, 404)

@@ -8,8 +8,9 @@ from typing import Any
 
 from reward_server.config import Drain, Limits, RewardConfig, ServerConfig, Workers
 from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, Verdict, scored
+from reward_server.options import Options
 from reward_server.rewards import Rewards
-from reward_server.scorers.base import Options, Rule, ScorerContext
+from reward_server.scorers.base import Rule, ScorerContext
 from reward_server.scorers.sum import Sum, SumOptions
 from reward_server.views import View
 
