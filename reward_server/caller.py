@@ -19,6 +19,9 @@ MIN_MARGIN_S: Final = 0.1
 MARGIN_SHARE: Final = 0.05
 """So much of the time given is kept for the way back of the answer: after the deadline gRPC hands a client nothing."""
 
+MAX_NUMBER: Final = (1 << 31) - 1
+"""Two of them and the call itself fit into the answer's 32 bits for attempts."""
+
 MAX_NAME_CHARS: Final = 200
 """Names of experiments and runs are cut to this length: they end in every log line."""
 
@@ -67,4 +70,7 @@ def _number(metadata: Metadata, key: str) -> int:
     text = _text(metadata, key) or "0"
     if not (text.isascii() and text.isdigit()):
         raise MalformedRequest(f"the metadata {key!r} is no decimal number: {text!r}")
-    return int(text)
+    number = int(text)
+    if number > MAX_NUMBER:
+        raise MalformedRequest(f"the metadata {key!r} is over {MAX_NUMBER}: {text}")
+    return number

@@ -118,14 +118,22 @@ class Needs:
     optional_columns: frozenset[str] = frozenset()
     all_columns: bool = False  # any column there is (a function with **kwargs)
     prompts: bool = False
+    prompts_optional: bool = False  # of one that reads prompts: it can do without
+
+    @property
+    def prompts_required(self) -> bool:
+        """Returns whether it cannot score without prompts."""
+        return self.prompts and not self.prompts_optional
 
     def __or__(self, other: Needs) -> Needs:
         required = self.required_columns | other.required_columns
+        prompts = self.prompts or other.prompts
         return Needs(
             required,
             (self.optional_columns | other.optional_columns) - required,
             self.all_columns or other.all_columns,
-            self.prompts or other.prompts,
+            prompts,
+            prompts and not (self.prompts_required or other.prompts_required),
         )
 
 

@@ -223,7 +223,7 @@ async def _close(what: str, close: Callable[[], Awaitable[None]]) -> None:
 def _check_needs(reward: Reward, samples: Sequence[Sample]) -> None:
     """Raises `MissingColumn` where the samples lack what the reward reads."""
     needs = reward.scorer.needs
-    if needs.prompts and any(sample.prompt is None for sample in samples):
+    if needs.prompts_required and any(sample.prompt is None for sample in samples):
         raise MissingColumn(f"the reward {reward.name!r} reads prompts, and the request has none: send them too")
     if not needs.required_columns:
         return

@@ -6,7 +6,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -17,7 +17,7 @@ from protos.reward.v1 import reward_pb2 as pb
 from reward_server import convert
 from reward_server.caller import authenticate, call_of, metadata_of
 from reward_server.config import Limits
-from reward_server.domain import Call
+from reward_server.domain import Call, Sample
 from reward_server.errors import Busy, RewardServerError, TooLarge
 from reward_server.refusals import STATUS_OF
 from reward_server.rewards import Rewards
@@ -30,8 +30,10 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["RewardService"].full_name
 STREAM_TICK_S: Final = 0.02
 """A stream's messages are at least so far apart: a message per verdict would cost ten times as much."""
 
-MAX_DETAIL_CHARS: Final = 2000
-"""A status travels in headers, which have limits of their own."""
+MAX_DETAIL_BYTES: Final = 2000
+"""A status travels in headers, which have limits of their own; there gRPC writes all but `PRINTABLE` as %XX."""
+
+PRINTABLE: Final = range(0x20, 0x7F)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -145,9 +147,20 @@ class RewardServicer:
         if self.call_count == 0:
             self._idle.set()
 
+    def _samples(self, batch: pb.Batch) -> list[Sample]:
+        """Returns the batch as (N,) samples. Raises `TooLarge` before it converts any: that holds up the event loop."""
+        for name, column in (("completions", batch.completions), ("prompts", batch.prompts)):
+            count = len(column.message_counts or column.texts)
+            if count > self._limits.max_samples:
+                raise TooLarge(
+                    f"the request has {count:,} {name}, over the server's limit of {self._limits.max_samples:,}: "
+                    "score fewer at a time, or raise limits.max_samples of the server"
+                )
+        return convert.samples_from(batch)
+
     async def _results(self, request: pb.ScoreRequest, data: bytes, call: Call) -> Sequence[RewardResult]:
         selectors = convert.selectors_from(request)
-        samples = convert.samples_from(request.batch)
+        samples = self._samples(request.batch)
         _log_taken(call, selectors, len(samples))
         if call.request_id:
             return await self._repeats.answer(
@@ -165,7 +178,7 @@ class RewardServicer:
 
     async def _pieces(self, request: pb.ScoreStreamRequest, call: Call) -> AsyncGenerator[list[RewardResult], None]:
         selectors = convert.selectors_from(request)
-        samples = convert.samples_from(request.batch)
+        samples = self._samples(request.batch)
         _log_taken(call, selectors, len(samples))
         scoring = self._rewards.begin(selectors, samples, call)
         try:
@@ -181,12 +194,25 @@ async def _refuse(context: Context, error: Exception) -> NoReturn:
     """Ends the call with the status that the error stands for."""
     code = STATUS_OF.get(type(error)) if isinstance(error, RewardServerError) else None
     if code is None:
-        log.error("call failed", **about(error))
+        with suppress(Exception):  # the caller gets a status even where the log fails
+            log.error("call failed", **about(error))
         code, words = grpc.StatusCode.INTERNAL, f"a bug of the server ({type(error).__name__}): see its log"
     else:
         words = str(error)
-        log.info("call refused", status=code.name)
-    await context.abort(code, words[:MAX_DETAIL_CHARS])
+        with suppress(Exception):  # likewise
+            log.info("call refused", status=code.name)
+    await context.abort(code, _cut(words))
+
+
+def _cut(words: str) -> str:
+    """Returns the words, or as much of their beginning as may travel."""
+    size = 0
+    for position, character in enumerate(words):
+        code = character.encode(errors="replace")
+        size += 1 if len(code) == 1 and PRINTABLE.start <= code[0] < PRINTABLE.stop and code != b"%" else 3 * len(code)
+        if size > MAX_DETAIL_BYTES:
+            return words[:position]
+    return words
 
 
 def _log_taken(call: Call, selectors: Sequence[Selector], sample_count: int) -> None:

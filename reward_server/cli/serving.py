@@ -40,17 +40,17 @@ class Serving:
 
     def run(self, log_format: logs.LogFormat, log_level: str) -> int:
         """Serves until it is told to stop; returns the exit status. Raises `ConfigError`."""
-        logs.configure(log_format, log_level)
-        config = load(self.config, listen=self.listen)
-        warn_of_slow_protobuf(api_implementation.Type())
-        with located(config):
-            return asyncio.run(self._serve(config))
+        with logs.in_background(log_format, log_level):
+            config = load(self.config, listen=self.listen)
+            warn_of_slow_protobuf(api_implementation.Type())
+            with located(config):
+                return asyncio.run(self._serve(config))
 
     async def _serve(self, config: ServerConfig) -> int:
         ready = ReadyFile(self.ready_file)
         ready.remove()
         starting = asyncio.current_task()
-        with stopping(until_stdin_closes=self.until_stdin_closes) as stop:
+        with stopping(ready, until_stdin_closes=self.until_stdin_closes) as stop:
             told = asyncio.create_task(stop.wait())
             # To load a judge's model takes long: who ends the server meanwhile need not wait for it.
             told.add_done_callback(lambda _: starting.cancel() if starting else None)
@@ -69,13 +69,14 @@ class Serving:
 
 
 @contextmanager
-def stopping(*, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
+def stopping(ready: ReadyFile, *, until_stdin_closes: bool) -> Iterator[asyncio.Event]:
     """Yields the event that SIGTERM, SIGINT or the end of stdin set. A second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
+            ready.remove()
             os._exit(1)  # whoever asks twice does not want to wait for anything
         stop.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -13,6 +14,9 @@ from reward_server.config.edge import existing_file, token_in_environment
 from reward_server.config.models import RewardConfig
 from reward_server.judge.judge import JudgeOptions
 from reward_server.options import Options
+
+MAX_SUM_DEPTH: Final = 16
+"""Rewards made of rewards made of rewards: each level waits inside the one above it."""
 
 
 def references(judges: Mapping[str, JudgeOptions], rewards: Mapping[str, RewardConfig], document: Document) -> None:
@@ -25,10 +29,14 @@ def references(judges: Mapping[str, JudgeOptions], rewards: Mapping[str, RewardC
             _known("judge", used, _names("judges", document), document.find(place, used), document)
         for used in rewards_used(reward.options):
             _known("reward", used, _names("rewards", document), document.find(place, used), document)
-    for circle in _circles(rewards):
+    circles = _circles(rewards)
+    for circle in circles:
         place = ("rewards", circle[0], rewards[circle[0]].kind)
         words = f"is made of itself: {' -> '.join([*circle, circle[0]])}"
         document.complain(document.find(place, circle[1 % len(circle)]), words)
+    for name in [] if circles else _too_deep(rewards):
+        words = f"is made of rewards made of others over {MAX_SUM_DEPTH} levels: make it of the lowest ones directly"
+        document.complain(("rewards", name, rewards[name].kind), words)
 
 
 def judges_used(options: BaseModel) -> Collection[str]:
@@ -77,3 +85,12 @@ def _circles(rewards: Mapping[str, RewardConfig]) -> list[list[str]]:
             uses[circle[0]].discard(circle[1 % len(circle)])
         else:
             return circles
+
+
+def _too_deep(rewards: Mapping[str, RewardConfig]) -> list[str]:
+    """Returns the rewards that are one level too deep, not those above them; there must be no circles."""
+    uses = {name: set(rewards_used(reward.options)) for name, reward in rewards.items()}
+    depths: dict[str, int] = {}
+    for name in TopologicalSorter(uses).static_order():
+        depths[name] = max((1 + depths[used] for used in uses.get(name, ())), default=0)
+    return [name for name, depth in depths.items() if depth == MAX_SUM_DEPTH + 1]

@@ -64,6 +64,7 @@ class Limits(Section):
         ge=1,
         description="largest completion that is scored, KiB of UTF-8; a longer one gets status FAILED",
     )
+    max_samples: Count = Field(default=65_536, ge=1, description="most completions, and most prompts, of one request")
     max_pending_calls: Count = Field(
         default=4096, ge=1, description="calls in the server at a time; more are turned away"
     )

@@ -97,6 +97,7 @@ class PythonScorer:
         self._pool = context.pool
         self._function: Function  # from `start` on
         self._identity: Mapping[str, Any]  # likewise
+        self._outdated = ""  # how the source was found to be another than at the start
 
     async def start(self) -> None:
         """Loads the function in a worker and reads its signature. Raises `ConfigError` with what is wrong with it."""
@@ -118,7 +119,13 @@ class PythonScorer:
             "packages": await asyncio.to_thread(_versions, described["foreign"]),
         }
         self._function = Function(
-            target, signature, self._pool, options.timeout_s, options.load_timeout_s, self._reward_name
+            target,
+            signature,
+            self._pool,
+            options.timeout_s,
+            options.load_timeout_s,
+            self._reward_name,
+            self._note_change,
         )
 
     async def _describe(self, target: loading.Target) -> dict[str, Any]:
@@ -149,8 +156,14 @@ class PythonScorer:
         return self._identity
 
     def health(self) -> Health:
-        """Returns that it can score, unless no worker process can be had."""
-        return Health(serving=False, reason=self._pool.problem) if self._pool.problem else HEALTHY
+        """Returns that it can score, unless its source has changed or no worker process can be had."""
+        problem = self._outdated or self._pool.problem
+        return Health(serving=False, reason=problem) if problem else HEALTHY
+
+    def _note_change(self, error: WorkNotPrepared) -> None:
+        """Notes that new workers refuse the source; those that have it loaded still score, but one after another go."""
+        if str(error).endswith(loading.CHANGED):
+            self._outdated = str(error)
 
     async def score(self, samples: Sequence[Sample], call: Call) -> AsyncGenerator[tuple[int, Verdict], None]:
         """Yields the verdicts as they are ready."""
@@ -175,7 +188,11 @@ class PythonScorer:
         except WorkerError as error:
             if len(everything) > 1 and not isinstance(error, WorkNotPrepared):
                 why = f"called on all {len(everything)} samples, {batch.reason(error, everything)}"
-                _log.warning("function failed on its batch; next one by one", reward=self._reward_name, why=why)
+                _log.warning(  # not `why`: what it quotes may be of a completion
+                    "function failed on its batch; next one by one",
+                    reward=self._reward_name,
+                    error=type(error).__name__,
+                )
                 async with aclosing(score_one_by_one(batch, why)) as one_by_one:
                     async for ready in one_by_one:
                         yield ready

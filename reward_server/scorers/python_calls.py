@@ -30,6 +30,7 @@ class Function:
     timeout_s: float  # of one call
     load_timeout_s: float
     reward_name: str
+    on_not_prepared: Callable[[WorkNotPrepared], None]
 
 
 class Batch:
@@ -59,7 +60,11 @@ class Batch:
             Preparation(loading.prepare, (target,), function.load_timeout_s),
             name=function.reward_name,
         )
-        done = await function.pool.run(task, limit_s)
+        try:
+            done = await function.pool.run(task, limit_s)
+        except WorkNotPrepared as error:
+            function.on_not_prepared(error)
+            raise
         cost = Cost(queue_ms=done.queue_ms)
         if isinstance(done.value, str):
             return [failed(f"{target.name} {done.value}", cost=cost)] * len(part)

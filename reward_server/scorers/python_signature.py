@@ -68,7 +68,13 @@ class Signature:
     @property
     def needs(self) -> Needs:
         """Returns what must be sent for it."""
-        return Needs(self.required_columns, self.optional_columns, self.all_columns, self.prompts)
+        return Needs(
+            self.required_columns,
+            self.optional_columns,
+            self.all_columns,
+            self.prompts,
+            prompts_optional=self.prompts and not self.prompts_required,
+        )
 
     def keywords(self, samples: Sequence[Sample]) -> dict[str, list[Any]]:
         """Returns the keywords of a call on N samples, N values each, as TRL would pass them.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from reward_server.workers.frames import MAX_RESULT_BYTES, Kind, receive, send
+from reward_server.workers.tidying import Initial
 
 MAX_MESSAGE_CHARS: Final = 1_000
 IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -42,18 +43,19 @@ def serve(connection: socket.socket) -> NoReturn:
     """Runs tasks from the connection; ends the process when its other end is gone."""
     _let_forks_be_terminated()
     worker = os.getpid()
+    initial = Initial()
     printed, stream = _output(connection)
     try:
         while True:
             _, body = receive(connection)
-            if stream.closed:  # by the function before
+            if _is_spent(stream):  # by the function before
                 printed, stream = _output(connection)
             sys.stdout = sys.stderr = stream
             printed.begin_task()
-            kind, reply = _perform(body)
+            kind, reply = _perform(body, initial)
             if os.getpid() != worker:
                 os._exit(0)  # a fork made by the function, which came back from it: the answer is not its to give
-            with suppress(ValueError):  # closed
+            with suppress(ValueError):  # closed or detached
                 stream.flush()
             printed.end_task()
             send(connection, kind, reply)
@@ -70,11 +72,23 @@ def _output(connection: socket.socket) -> tuple[Printed, io.TextIOWrapper]:
     return printed, stream
 
 
-def _perform(body: bytearray) -> tuple[Kind, bytes]:
+def _is_spent(stream: io.TextIOWrapper) -> bool:
+    """Returns whether nothing can be written to it any more: it is closed, or its buffer was taken (`detach()`)."""
+    try:
+        return stream.closed
+    except ValueError:  # detached: it cannot even tell
+        return True
+
+
+def _perform(body: bytearray, initial: Initial) -> tuple[Kind, bytes]:
     try:
         function, args = pickle.loads(body)  # noqa: S301  # written by the server itself
         body.clear()  # a batch of megabytes need not be there twice
-        value = pickle.dumps(function(*args), pickle.HIGHEST_PROTOCOL)
+        try:
+            result = function(*args)
+        finally:
+            initial.restore()
+        value = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
         if len(value) > MAX_RESULT_BYTES:
             raise Explained(f"the result is {len(value) >> 20} MiB large; at most {MAX_RESULT_BYTES >> 20} are taken")
     except BaseException as error:  # noqa: BLE001  # sys.exit() and KeyboardInterrupt too: the worker goes on

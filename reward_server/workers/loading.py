@@ -24,6 +24,9 @@ from reward_server.workers.imports import Folders, places
 
 Function = Callable[..., Any]
 
+CHANGED: Final = "has changed since the server read it: restart the server to use what it is now"
+"""How the message ends with which a source is refused that is not the one the server started with."""
+
 LIBRARIES: Final = {Path(sysconfig.get_path(name)).name for name in ("stdlib", "platlib")} | {"dist-packages"}
 """Names of folders in which packages of many people lie side by side."""
 
@@ -119,7 +122,7 @@ _load_known = functools.cache(_load_now)
 
 
 def _changed(source: str) -> Explained:
-    return Explained(f"{source} has changed since the server read it: restart the server to use what it is now")
+    return Explained(f"{source} {CHANGED}")
 
 
 _file_modules: dict[tuple[str, str], ModuleType] = {}  # by path and hash: functions of one file share what it holds

@@ -99,12 +99,31 @@ class WorkerPool:
         Cancelling this kills the worker if the task runs already, and else takes it out of the queue.
 
         Raises `WorkRaised` if the function raised, `WorkTimedOut` if it was killed at its limit (or had none left when
-        its turn came, and was not begun), `WorkerDied` if its process ended under it, `WorkNotPrepared` if the worker could not get ready for it, `PoolClosed` if the
-        pool is, and `ConfigError` if a module to preload cannot be imported.
+        its turn came, and was not begun), `WorkerDied` if its process ended under it, `WorkNotPrepared` if the worker
+        could not get ready for it, `PoolClosed` if the pool is, and `ConfigError` if a module to preload cannot be
+        imported.
+
+        A process that had run other tasks may end over what one of those left behind (a thread, a timer). So there the
+        task is run once more, in a fresh process, and only if that ends too does it count.
         """
         queued = time.monotonic()
         worker = await self._take(task.prepare)
-        queue_ms = (time.monotonic() - queued) * 1e3
+        waited_s = time.monotonic() - queued
+        if worker.used:
+            try:
+                return await self._run_in(worker, task, timeout_s, waited_s)
+            except (WorkerDied, WorkNotPrepared) as error:
+                if not isinstance(error, WorkerDied) and not isinstance(error.__cause__, WorkerDied):
+                    raise
+                _log.warning("used worker ended under a task; next a fresh one", task=task.name, how=str(error))
+            worker = await self._take_fresh()
+            waited_s = time.monotonic() - queued
+        return await self._run_in(worker, task, timeout_s, waited_s)
+
+    async def _run_in(
+        self, worker: Worker, task: Task, timeout_s: float | Callable[[], float], waited_s: float
+    ) -> Done:
+        worker.used = True
         try:
             await self._prepare(worker, task)
             limit_s = timeout_s() if callable(timeout_s) else timeout_s
@@ -114,11 +133,16 @@ class WorkerPool:
         except (WorkRaised, _NoTimeLeft):
             self._give_back(worker)
             raise
+        except WorkTimedOut as error:
+            self._discard(worker)
+            if waited_s > limit_s:
+                raise WorkTimedOut(f"{error}, after {waited_s:.3g} s of waiting for a free worker") from None
+            raise
         except BaseException:
             self._discard(worker)
             raise
         self._give_back(worker)
-        return Done(value, queue_ms)
+        return Done(value, waited_s * 1e3)
 
     async def _prepare(self, worker: Worker, task: Task) -> None:
         if (todo := task.prepare) is None or todo in worker.prepared:
@@ -150,8 +174,31 @@ class WorkerPool:
             worker = next((worker for worker in reversed(self._idle) if prepare in worker.prepared), self._idle[-1])
             self._idle.remove(worker)
             return worker
+        return await self._given(self._queue_up())
+
+    async def _take_fresh(self) -> Worker:
+        """Takes a worker that has run nothing, before all who wait: its task has waited once already."""
+        self._raise_if_unfit()
+        worker = next((worker for worker in self._idle if not worker.used), None)
+        if worker is not None:
+            self._idle.remove(worker)
+            return worker
+        worker = self._idle.pop() if self._idle else await self._given(self._queue_up(first=True))
+        if worker.used:
+            turn = self._queue_up(first=True)
+            self._discard(worker)  # the one that comes in its place goes to who is first
+            worker = await self._given(turn)
+        return worker
+
+    def _queue_up(self, *, first: bool = False) -> asyncio.Future[Worker]:
         turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        if first:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        return turn
+
+    async def _given(self, turn: asyncio.Future[Worker]) -> Worker:
         try:
             return await turn
         except asyncio.CancelledError:

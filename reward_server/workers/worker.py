@@ -28,6 +28,7 @@ class Worker:
         line.settimeout(0)
         self.number = number
         self.prepared: set[Hashable] = set()  # what it has done once and keeps
+        self.used = False  # by a task before: something of it may be left in the process
         self._line = line
         self._started = time.monotonic()
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # how it ended

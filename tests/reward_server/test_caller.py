@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.reward.v1 import reward_pb2 as pb
 from reward_server.caller import answer_by, authenticate, call_of
 from reward_server.domain import Call
 from reward_server.errors import MalformedRequest, Unauthenticated
@@ -38,6 +39,18 @@ def test_without_metadata_the_call_is_nobodys_first():
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(MalformedRequest, match="'reward-step' is no decimal number"):
         call_of(Context(), {"reward-step": text})
+
+
+@pytest.mark.parametrize("key", ["reward-attempt", "grpc-previous-rpc-attempts", "reward-step"])
+def test_numbers_that_no_answer_could_hold_are_refused(key):
+    with pytest.raises(MalformedRequest, match=f"'{key}' is over 2147483647: 2147483648"):
+        call_of(Context(), {key: str(1 << 31)})
+
+
+def test_as_many_attempts_as_can_be_told_fit_into_an_answer():
+    most = str((1 << 31) - 1)
+    call = call_of(Context(), {"reward-attempt": most, "grpc-previous-rpc-attempts": most})
+    assert pb.ScoreResponse(attempt_count=call.attempt_count).attempt_count == call.attempt_count
 
 
 def test_long_names_are_cut():

@@ -67,12 +67,14 @@ def test_a_signal_drains_and_ends_it_well(tmp_path, number):
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
-    with started(tmp_path, RULES + "drain: {notice_s: 300}\n") as process:
+    ready = tmp_path / "ready.json"
+    with started(tmp_path, RULES + "drain: {notice_s: 300}\n", "--ready-file", str(ready)) as process:
         first_event(process, "serving")
         process.send_signal(signal.SIGTERM)
         first_event(process, "draining")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 1
+        assert not ready.exists()
 
 
 def test_it_ends_with_its_stdin_if_told_so(tmp_path):

@@ -313,6 +313,21 @@ def test_what_is_found_wrong_later_gets_its_line_too(folder, problem, located):
     assert config.located(problem) == located
 
 
+def chain_of_sums(count):
+    sums = [f"  s{number}: {{sum: {{parts: {{s{number - 1}: 1}}}}}}\n" for number in range(1, count + 1)]
+    return "rewards:\n  s0: {length: {target: 1}}\n" + "".join(sums)
+
+
+def test_sums_of_sums_have_a_limit(folder):
+    assert len(configured(chain_of_sums(16)).rewards) == 17
+    assert problems(chain_of_sums(1_499)) == [
+        (
+            "server.yaml:19: rewards.s17.sum: is made of rewards made of others over 16 levels: "
+            "make it of the lowest ones directly"
+        )
+    ]
+
+
 def test_a_wrong_entry_of_a_list_is_one_mistake(folder):
     assert problems("rewards: {a: {length: {target: 1, steps: [{below: x, score: 1}]}}}") == [
         "server.yaml:1: rewards.a.length.steps[0].below: must be a whole number, found 'x'"

@@ -38,15 +38,18 @@ async def test_an_empty_batch_calls_nothing(start):
     [
         ("completions", Needs()),
         ("completions, prompts", Needs(prompts=True)),
-        ("completions, prompts=None", Needs(prompts=True)),
+        ("completions, prompts=None", Needs(prompts=True, prompts_optional=True)),
         ("prompts, completions, answer", Needs(frozenset({"answer"}), prompts=True)),
         ("completions, answer=None", Needs(optional_columns=frozenset({"answer"}))),
         ("*, completions, answer", Needs(frozenset({"answer"}))),
-        ("completions, **kwargs", Needs(all_columns=True, prompts=True)),
+        ("completions, **kwargs", Needs(all_columns=True, prompts=True, prompts_optional=True)),
         ("completion_ids", Needs(frozenset({"completion_ids"}))),
         ("completions, log_extra=None, log_metric=None", Needs()),
         ("completions, *args", Needs()),
-        ("completions, answer, **kwargs", Needs(frozenset({"answer"}), all_columns=True, prompts=True)),
+        (
+            "completions, answer, **kwargs",
+            Needs(frozenset({"answer"}), all_columns=True, prompts=True, prompts_optional=True),
+        ),
     ],
 )
 async def test_what_it_needs_is_read_from_its_signature(start, signature, needs):
@@ -84,7 +87,7 @@ async def test_columns_narrow_what_kwargs_get_and_become_required(start):
         "    return [level[0]]",
         columns=["answer"],
     )
-    assert scorer.needs == Needs(frozenset({"answer"}), frozenset({"level"}), prompts=True)
+    assert scorer.needs == Needs(frozenset({"answer"}), frozenset({"level"}), prompts=True, prompts_optional=True)
     (verdict,) = await verdicts(scorer, [Sample("a", "p", {"answer": 1, "other": 2, "level": 3})])
     assert verdict.score == 3.0
 

@@ -136,4 +136,6 @@ async def test_a_module_that_changes_later_is_refused_by_new_workers_and_not_run
         (after,) = await verdicts(scorer, [Sample("")])
     assert before.score == 1.0
     assert after.status is Status.FAILED
+    assert not scorer.health().serving
+    assert "restart the server" in scorer.health().reason
     assert f"{tmp_path / 'utils.py'} has changed since the server read it: restart the server" in after.status_reason

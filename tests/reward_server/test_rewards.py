@@ -65,6 +65,20 @@ async def test_a_reward_that_reads_prompts_wants_them():
             begin(rewards, "it", samples=[Sample("x")])
 
 
+async def test_a_reward_that_can_do_without_prompts_is_scored_without():
+    reads = Needs(prompts=True, prompts_optional=True)
+    wants = Needs(prompts=True)
+    kinds = {
+        "it": rule(lambda sample: scored(0.0), needs=reads),
+        "strict": rule(lambda sample: scored(0.0), needs=wants),
+    }
+    async with rewards_of(kinds, sums={"lenient": {"it": 1.0}, "both": {"it": 1.0, "strict": 1.0}}) as rewards:
+        assert rewards.describe()[0].needs.prompts  # so that clients send those they have
+        begin(rewards, "it", "lenient", samples=[Sample("x")])
+        with pytest.raises(MissingColumn, match="'both' reads prompts"):
+            begin(rewards, "both", samples=[Sample("x")])
+
+
 async def test_a_version_is_sixteen_hex_digits_and_the_same_for_the_same_recipe():
     versions = {await version_of(Chars) for _ in range(2)}
     assert len(versions) == 1

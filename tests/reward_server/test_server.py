@@ -1,6 +1,8 @@
 import asyncio
 import math
 import time
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -12,7 +14,7 @@ from small_server import UNLIMITED, Served, request, serving
 from waiting import until
 
 from protos.reward.v1 import reward_pb2 as pb
-from reward_server import __version__
+from reward_server import __version__, servicer
 from reward_server.config import Auth, Limits
 from reward_server.domain import Needs, Status, Verdict, scored
 from reward_server.errors import ConfigError
@@ -129,6 +131,43 @@ async def test_a_request_over_the_limit_is_told_the_limit():
         code, words = await refused(served.score("chars", texts=["x" * 2_500_000]))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "over the server's limit of 2,097,152: send the batch in chunks, or raise limits.max_request_mb" in words
+
+
+@pytest.mark.parametrize("method", ["Score", "ScoreStream"])
+@pytest.mark.parametrize("field", ["completions", "prompts"])
+@pytest.mark.parametrize("column", [{"texts": [b"\xff"] * 4}, {"message_counts": [-9] * 4}])  # to read either fails too
+async def test_more_samples_than_the_limit_are_refused_before_they_are_read(column, field, method):
+    batch = pb.Batch(**{field: pb.TextColumn(**column)})
+    asked = {"Score": pb.ScoreRequest, "ScoreStream": pb.ScoreStreamRequest}[method](
+        rewards=response_selectors(), batch=batch
+    )
+    async with serving({"chars": Chars}, limits=Limits(max_samples=3)) as served:
+        call = getattr(served.stub, method)(asked)
+        code, words = await refused(call if method == "Score" else call.read())
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert words == (
+        f"the request has 4 {field}, over the server's limit of 3: "
+        "score fewer at a time, or raise limits.max_samples of the server"
+    )
+
+
+@pytest.mark.parametrize("character", ["x", "é", "%", "\U0001f600", "\n"])
+async def test_words_that_are_too_long_for_a_status_are_cut_as_they_travel(character):
+    async with serving({"chars": Chars}) as served:
+        code, words = await refused(served.score(character * 20_000 + "x"))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert words.startswith("there is no reward ")
+    assert 1_900 < len(quote(words, safe="".join(map(chr, range(0x20, 0x7F))).replace("%", ""))) <= 2_000
+
+
+async def test_a_log_that_fails_still_leaves_the_caller_a_status(monkeypatch):
+    def fails(event, **_):
+        if event == "call refused":
+            raise OSError
+
+    async with serving({"chars": Chars}) as served:
+        monkeypatch.setattr(servicer, "log", SimpleNamespace(info=fails))
+        assert (await refused(served.score("chras")))[0] is grpc.StatusCode.NOT_FOUND
 
 
 async def test_more_calls_than_the_limit_are_turned_away_for_now():

@@ -168,7 +168,16 @@ async def test_output_may_be_handed_to_another_program(pool):
     await pool.run(code("import subprocess, sys; subprocess.run(['echo', 'x'], stdout=sys.stdout, check=True)"), SOON_S)
 
 
-@pytest.mark.parametrize("text", ["sys.stdout.close()", "sys.stdout = None", "sys.stdout = open('/dev/full', 'w')"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sys.stdout.close()",
+        "sys.stdout.detach()",
+        "import io; sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')",
+        "sys.stdout = None",
+        "sys.stdout = open('/dev/full', 'w')",
+    ],
+)
 async def test_a_function_may_spoil_its_standard_output_for_itself_only(pool, text):
     await pool.run(code(f"import sys; {text}"), SOON_S)
     with structlog.testing.capture_logs() as logs:

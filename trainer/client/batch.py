@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, islice
 from typing import Any, Required, TypedDict
 
 from trainer.client.catalog import COMPLETION_IDS
+from trainer.client.options import DEADLINE_REMEDY, is_deadline
 from trainer.client.wire import Encoder, Item, in_turn
 from trainer.errors import BadInput
+
+MAX_TOKEN_COUNT = 2**32 - 1  # uint32 in the contract
 
 
 def groups_by_prompt(prompts: Sequence[Any]) -> list[int]:
@@ -77,12 +81,19 @@ class Batch:
             self.prompts = self._checked("prompts", self.prompts)
         self.given: dict[str, Any] = dict(self.columns or {})
         if self.completion_ids is not None:
+            self.completion_ids = self._checked("completion_ids", self.completion_ids)
             self.given[COMPLETION_IDS] = self.completion_ids
+            counts = [_token_count(ids, sample) for sample, ids in enumerate(self.completion_ids)]
             if self.completion_token_counts is None:
-                self.completion_token_counts = [len(ids) for ids in self.completion_ids]
-        self.groups = self._each("groups", int, self.groups)
-        self.completion_token_counts = self._each("completion_token_counts", int, self.completion_token_counts)
-        self.truncated = self._each("truncated", bool, self.truncated)
+                self.completion_token_counts = counts
+        self.groups = self._each("groups", self.groups)
+        self.completion_token_counts = self._each(
+            "completion_token_counts", self.completion_token_counts, range(MAX_TOKEN_COUNT + 1)
+        )
+        flags = self._each("truncated", self.truncated, range(2))
+        self.truncated = None if flags is None else [bool(flag) for flag in flags]
+        if self.deadline_s is not None and not is_deadline(self.deadline_s):
+            raise BadInput(f"deadline_s is {self.deadline_s!r}; {DEADLINE_REMEDY}")
         self.encoder = Encoder()
         self.completion_items = self.encoder.items(self.completions, "completion")
 
@@ -109,13 +120,32 @@ class Batch:
             raise BadInput(f"{what} has {len(items)} values for {self.sample_count} completions: give one for each")
         return items
 
-    def _each(self, what: str, kind: Callable[[Any], Any], values: Sequence[Any] | None) -> list[Any] | None:
+    def _each(self, what: str, values: Sequence[Any] | None, allowed: range | None = None) -> list[int] | None:
         if values is None:
             return None
-        try:
-            return [kind(value) for value in self._checked(what, values)]
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{what} must hold values of type {kind.__name__}: {error}") from None
+        return [_whole(f"{what}, item {i}", value, allowed) for i, value in enumerate(self._checked(what, values))]
+
+
+def _whole(where: str, value: Any, allowed: range | None) -> int:
+    """Returns a whole number, or a flag as 0 or 1, of Python, NumPy or torch."""
+    try:
+        number = int(value)
+        fits = bool(number == value) and (allowed is None or number in allowed)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last from tensors of several values
+        fits = False
+    if not fits:
+        span = f" from {allowed[0]} to {allowed[-1]}" if allowed else ""
+        raise BadInput(f"{where} is {reprlib.repr(value)}: give a whole number{span}")
+    return number
+
+
+def _token_count(ids: Any, sample: int) -> int:
+    try:
+        if not isinstance(ids, (str, bytes, Mapping)):
+            return len(ids)
+    except TypeError:  # no length
+        pass
+    raise BadInput(f"completion_ids, item {sample} is of type {type(ids).__name__}: give a list of tokens")
 
 
 def _listed(what: str, values: Any) -> list[Any]:

@@ -24,6 +24,9 @@ ASK_TIMEOUT_S = 10.0
 """Time for a question that costs the server nothing: what it offers, how it is."""
 
 PROBE_TIMEOUT_S = 5.0
+MIN_PROBE_TIMEOUT_S = 0.5
+"""Of the last probe before the outage's limit, which would have no chance in what is left."""
+
 PROBE_PAUSE_S = 0.5
 
 MAX_PLANS = 4
@@ -133,6 +136,7 @@ class Dialogue:
 
     def _endure(self, failure: Failure, outage: Outage) -> Steps[None]:
         """Returns when it is time to ask again; raises what waiting cannot mend, or may not."""
+        failed_at = time.monotonic()
         if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             probe = yield from self._ask_catalog(PROBE_TIMEOUT_S)
             if isinstance(probe, Catalog) or not _may_pass(probe):
@@ -145,12 +149,15 @@ class Dialogue:
             diagnosis = yield Diagnose(failure)
             if not isinstance(diagnosis, Failure):
                 raise diagnosis
-            outage.goes_on(diagnosis)
-            yield Pause(PROBE_PAUSE_S)
-            probe = yield from self._ask_catalog(PROBE_TIMEOUT_S)
+            outage.goes_on(diagnosis, failed_at)
+            yield Pause(min(PROBE_PAUSE_S, outage.left_s))
+            timeout_s = min(PROBE_TIMEOUT_S, max(MIN_PROBE_TIMEOUT_S, outage.left_s))
+            probe = yield from self._ask_catalog(timeout_s)
             if isinstance(probe, Catalog):
                 return
-            failure = probe
+            cut_short = timeout_s < PROBE_TIMEOUT_S and probe.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            if not cut_short:  # else the failure before says more about the cause
+                failure = probe
 
     def _score_rpc(self, chunk: Chunk, batch: Batch, metadata: Metadata) -> Rpc:
         deadline_s = self._options.deadline_s if batch.deadline_s is None else batch.deadline_s

@@ -6,8 +6,9 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, TypeGuard, get_args
 
 from trainer.errors import BadOptions
 
@@ -18,9 +19,16 @@ LOCAL = "local:"
 """Opens a target that is a server's configuration file: a server process of one's own is started from it."""
 
 DEFAULT_PORT = 8470
+MAX_PORT = 65535
+
+MAX_DEADLINE_S = 86_400
+MAX_OUTAGE_LIMIT_S = 30 * 86_400
+
+MAX_METADATA_CHARACTERS = 2000
+"""Of each text that travels with every call: gRPC servers refuse calls that bring more than 8 KB of them in all."""
 
 _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):")
-_HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]/\s]+):(?P<port>[0-9]{1,5})")
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]/\s]+):(?P<port>[0-9]+)")
 _METADATA_TEXT = re.compile(r"[\x20-\x7e]*")
 
 
@@ -82,14 +90,19 @@ class ClientOptions:
         self._check_target()
         self._check_tls()
         for name in ("experiment", "run_id"):
-            if not _METADATA_TEXT.fullmatch(getattr(self, name) or ""):
-                raise BadOptions(f"{name} may hold printable ASCII characters only; it is {getattr(self, name)!r}")
+            value = getattr(self, name) or ""
+            _check_length(name, value)
+            if not _METADATA_TEXT.fullmatch(value):
+                raise BadOptions(f"{name} may hold printable ASCII characters only; it is {value!r}")
         if self.on_outage not in get_args(OnOutage):
             raise BadOptions(f"on_outage is {self.on_outage!r}; it can be: {', '.join(get_args(OnOutage))}")
-        if not self.deadline_s > 0:
-            raise BadOptions(f"deadline_s is {self.deadline_s}; give the seconds a call may take, above 0")
-        if not self.outage_limit_s >= 0:
-            raise BadOptions(f"outage_limit_s is {self.outage_limit_s}; give the seconds to wait for the server, or 0")
+        if not is_deadline(self.deadline_s):
+            raise BadOptions(f"deadline_s is {self.deadline_s!r}; {DEADLINE_REMEDY}")
+        if not (_is_number(self.outage_limit_s) and 0 <= self.outage_limit_s <= MAX_OUTAGE_LIMIT_S):
+            raise BadOptions(
+                f"outage_limit_s is {self.outage_limit_s!r}; give the seconds to wait for the server, 0 to "
+                f"{MAX_OUTAGE_LIMIT_S}"
+            )
         self._check_token()
 
     @property
@@ -120,6 +133,10 @@ class ClientOptions:
             raise BadOptions(f"target {self.target!r} is a URL; write host:port, such as gpu-box:{DEFAULT_PORT}")
         elif not _SCHEME.match(self.target) and not _HOST_AND_PORT.fullmatch(self.target):
             raise BadOptions(f"target {self.target!r} has no port; write host:port, such as gpu-box:{DEFAULT_PORT}")
+        for address in _addresses(self.target):
+            match = _HOST_AND_PORT.fullmatch(address)
+            if match and not 1 <= int(match["port"][:6]) <= MAX_PORT:  # more digits are too many, however many
+                raise BadOptions(f"target {self.target!r} has port {match['port']}; ports are 1 to {MAX_PORT}")
 
     def _check_tls(self) -> None:
         if not self.tls:
@@ -140,14 +157,35 @@ class ClientOptions:
         token = self.bearer_token()
         if token is None:
             return
+        where = f"token_file {self.token_file}" if self.token_file else "token"
+        _check_length(where, token)
         if not token or not _METADATA_TEXT.fullmatch(token):
-            where = f"token_file {self.token_file}" if self.token_file else "token"
             raise BadOptions(f"{where} is empty, or holds more than one line of printable ASCII characters")
         if not (self.tls or self.insecure or self.on_this_machine):
             raise BadOptions(
                 f"the token would travel unencrypted to {self.target}: turn on TLS (tls=True, ca_file=...), reach the "
                 f"server through an SSH tunnel, or accept it with insecure=True"
             )
+
+
+DEADLINE_REMEDY = f"give the seconds a call may take, above 0 and at most {MAX_DEADLINE_S}"
+
+
+def is_deadline(value: object) -> bool:
+    """Returns whether a value is a number of seconds that a call may take."""
+    return _is_number(value) and 0 < value <= MAX_DEADLINE_S  # NaN is not
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_length(option: str, value: object) -> None:
+    """Raises `BadOptions` for what is no text, or too long to travel with every call; does not repeat the value."""
+    if not isinstance(value, str):
+        raise BadOptions(f"{option} is of type {type(value).__name__}; give a text")
+    if len(value) > MAX_METADATA_CHARACTERS:
+        raise BadOptions(f"{option} has {len(value)} characters; it may have {MAX_METADATA_CHARACTERS} at most")
 
 
 def read_file(option: str, path: str) -> bytes:
@@ -162,8 +200,12 @@ def is_loopback(target: str) -> bool:
     """Returns whether a gRPC target cannot be reached from, and does not lead to, another machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    addresses = target.removeprefix("dns:").rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:")
-    return all(map(_is_loopback_host, addresses.split(",")))
+    return all(map(_is_loopback_host, _addresses(target)))
+
+
+def _addresses(target: str) -> list[str]:
+    """Returns the hosts, with their ports where they have any, that a gRPC target names."""
+    return target.removeprefix("dns:").rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:").split(",")
 
 
 def _is_loopback_host(address: str) -> bool:

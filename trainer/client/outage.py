@@ -24,8 +24,18 @@ class Outage:
         self._told = 0.0
         self._was_late = False
 
-    def goes_on(self, failure: Failure) -> None:
+    @property
+    def left_s(self) -> float:
+        """Seconds that may still be waited."""
+        away_s = 0.0 if self._began is None else time.monotonic() - self._began
+        return max(0.0, self._options.outage_limit_s - away_s)
+
+    def goes_on(self, failure: Failure, failed_at: float) -> None:
         """Notes another failed try, and now and then says so.
+
+        Args:
+            failure: What came of it.
+            failed_at: When the call failed, before anybody looked why, by the monotonic clock.
 
         Raises:
             ServerUnreachable: The options don't allow to wait, or not any longer.
@@ -33,7 +43,7 @@ class Outage:
         self._was_late = False
         now = time.monotonic()
         if self._began is None:
-            self._began = self._told = now
+            self._began = self._told = failed_at
         away_s = now - self._began
         state = f"reward server {self._options.target} is not reachable"
         cause = in_words(failure)

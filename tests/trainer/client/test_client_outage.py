@@ -13,7 +13,9 @@ import pytest
 from fake_reward_server import FakeServer
 
 from trainer.client import ClientOptions, Status, outage
+from trainer.client.dialogue import Dialogue
 from trainer.client.failures import Failure
+from trainer.client.steps import Diagnose, Pause, Send
 from trainer.errors import DeadlineExceeded, ServerUnreachable
 
 
@@ -110,6 +112,32 @@ def test_waiting_ends_at_its_limit_with_the_remedy(gone, connect):
         connect(gone.target, outage_limit_s=1).score(rewards=["a"], completions=["xx"])
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_the_limit_counts_from_the_failure_and_no_probe_goes_far_beyond_it(code, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    steps = Dialogue(ClientOptions("h:1", outage_limit_s=7)).list_rewards()
+    answer: Any = None
+
+    def carry_out() -> None:
+        nonlocal now, answer
+        while True:
+            match steps.send(answer):
+                case Send(rpcs):
+                    now += 0 if now == 100 else rpcs[0].timeout_s  # each probe takes all the time it has
+                    answer = [Failure(code, "")]
+                case Pause(seconds):
+                    now += seconds
+                case Diagnose(failure):
+                    now += 0.25
+                    answer = failure
+
+    with pytest.raises(ServerUnreachable, match=r"is not reachable for [78] s"):
+        carry_out()
+
+    assert 107 <= now <= 107.75
+
+
 def test_a_run_may_stop_instead(gone, connect):
     started = time.monotonic()
 
@@ -169,7 +197,7 @@ def test_an_outage_between_two_answers_that_came_too_late_makes_them_no_row():
     late, away = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, ""), Failure(grpc.StatusCode.UNAVAILABLE, "")
 
     call.late(late)
-    call.goes_on(away)
+    call.goes_on(away, time.monotonic())
     call.late(late)
 
     assert len(told) == 2

@@ -7,7 +7,9 @@ import logging
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from fake_reward_server import decoded
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +84,23 @@ def test_prompts_travel_once_each_and_only_to_a_reward_that_reads_them():
     assert list(to_length.group_indexes) == list(to_judge.group_indexes) == [0, 0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda values: [torch.tensor(v) for v in values]])
+def test_numbers_and_flags_may_come_from_other_libraries(kind):
+    batch = Batch(
+        ["length"],
+        ["a", "b"],
+        groups=kind([-5, 7]),
+        completion_token_counts=kind([0, 2.0]),
+        truncated=kind([True, False]),
+    )
+
+    sent = only_request(batch, LENGTH).batch
+
+    assert list(sent.group_indexes) == [0, 1]
+    assert list(sent.completion_token_counts) == [0, 2]
+    assert list(sent.completions_truncated) == [True, False]
+
+
 def test_groups_given_count_more_than_runs_of_prompts():
     batch = Batch(["length"], ["a", "b", "c"], ["p", "p", "p"], groups=[7, 9, 7])
 
@@ -104,7 +123,24 @@ def test_equal_conversations_in_a_row_are_one_group():
         ({"columns": {"answer": "42"}}, "column 'answer' is of type str: give a list"),
         ({"columns": {"answer": 42}}, "column 'answer' is of type int: give a list"),
         ({"groups": [0]}, "groups has 1 values for 2 completions"),
-        ({"completion_token_counts": [1, None]}, "completion_token_counts must hold values of type int"),
+        ({"completion_ids": [1, 2]}, "completion_ids, item 0 is of type int: give a list of tokens"),
+        ({"completion_ids": [[1], "2"]}, "completion_ids, item 1 is of type str: give a list of tokens"),
+        ({"completion_ids": [[1]]}, "completion_ids has 1 values for 2 completions"),
+        ({"completion_token_counts": [1, None]}, "completion_token_counts, item 1 is None: give a whole number from 0"),
+        ({"completion_token_counts": [-1, 2]}, "completion_token_counts, item 0 is -1: .* from 0 to 4294967295"),
+        ({"completion_token_counts": [2, 2**40]}, "completion_token_counts, item 1 is 1099511627776: give"),
+        ({"completion_token_counts": [2, float("inf")]}, "completion_token_counts, item 1 is inf: give"),
+        ({"groups": [0, 1.5]}, "groups, item 1 is 1.5: give a whole number$"),
+        ({"groups": ["0", 1]}, "groups, item 0 is '0': give a whole number$"),
+        ({"groups": [0, [1]]}, r"groups, item 1 is \[1\]: give a whole number$"),
+        ({"truncated": [True, "no"]}, "truncated, item 1 is 'no': give a whole number from 0 to 1$"),
+        ({"truncated": [None, True]}, "truncated, item 0 is None"),
+        ({"truncated": [2, True]}, "truncated, item 0 is 2"),
+        ({"deadline_s": 0}, "deadline_s is 0; give the seconds a call may take, above 0 and at most 86400"),
+        ({"deadline_s": -1}, "deadline_s is -1; give"),
+        ({"deadline_s": float("nan")}, "deadline_s is nan; give"),
+        ({"deadline_s": float("inf")}, "deadline_s is inf; give"),
+        ({"deadline_s": "abc"}, "deadline_s is 'abc'; give"),
         ({"truncated": [True]}, "truncated has 1 values for 2 completions"),
         ({"rewards": "exact"}, r"pass a list: rewards=\['exact'\]"),
         ({"rewards": []}, "name at least one reward"),
