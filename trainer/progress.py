@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trainer.history import History, reward_key
+from trainer.history import EDGE_STEPS, History, reward_key
 
 SPARKS = "▁▂▃▄▅▆▇█"
 ASCII_SPARKS = "_.-=+*#@"
@@ -65,7 +65,12 @@ class Progress:
         parts = [f"step {row['step']}/{self._total_steps}"]
         for name in self._rewards:
             key = reward_key(name)
-            parts.append(f"{name} {number(row.get(key))} (first {number(self._history.first(key))})")
+            first = (
+                f" (first {EDGE_STEPS} {number(self._history.first(key))})"
+                if len(self._history.rows) > EDGE_STEPS
+                else ""
+            )
+            parts.append(f"{name} {number(row.get(key))}{first}")
         parts += _notes(row)
         parts.append(f"{duration(time.monotonic() - self._started)} gone, {self._left()} left")
         return "   ".join(parts)

@@ -90,7 +90,7 @@ def test_the_readmes_snippets_make_one_configuration_of_a_server(tmp_path: Path)
     (tmp_path / "server.yaml").write_text(yaml.safe_dump(merged))
     _make_keys(tmp_path / "keys")
     config = reward_server.config.load(tmp_path / "server.yaml")
-    assert {"brevity", "style", "relevant", "overall"} <= set(config.rewards)
+    assert {"brevity", "style", "relevance", "overall"} <= set(config.rewards)
     assert config.tls is not None
     assert config.auth is not None
 
@@ -100,7 +100,7 @@ def test_the_readmes_snippet_of_a_trainer_is_one(tmp_path: Path):
     whole = {"model": {"name": "some/model"}, "data": {"prompts": ["Say it."]}, **snippet}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(whole))
     _make_keys(tmp_path / "keys")
-    assert trainer.config.load(tmp_path / "train.yaml").rewards.names == ["brevity", "relevant"]
+    assert trainer.config.load(tmp_path / "train.yaml").rewards.names == ["brevity", "relevance"]
 
 
 def test_the_trainers_page_has_every_key_of_its_configuration():

@@ -61,7 +61,7 @@ def test_away_from_a_terminal_each_step_is_one_line():
         progress.begin(4)
         progress.step()
     (line,) = printed(console).splitlines()
-    assert line.startswith("step 1/4   a 0.25 (first 0.25)   missing verdicts 2   judge 1.2 s a verdict")
+    assert line.startswith("step 1/4   a 0.25   missing verdicts 2   judge 1.2 s a verdict")
     assert " gone, " in line
 
 

@@ -13,6 +13,8 @@ _log = logging.getLogger("trainer.client")
 
 TELL_EVERY_S = 5.0
 
+_START = "start it with `reward-server serve --config server.yaml`, or check the address"
+
 
 class Outage:
     """From the first failed try of a call to its answer. Its clock is not the call's deadline, which starts anew."""
@@ -56,7 +58,7 @@ class Outage:
             self._told = now
             self._tell(
                 f"{state} for {away_s:.0f} s ({cause}); waiting up to {self._options.outage_limit_s:.0f} s; "
-                f"the run goes on when it is back"
+                f"the run goes on when it is back ({_START})"
             )
 
     def late(self, failure: Failure) -> None:
@@ -81,7 +83,6 @@ class Outage:
             self._tell(f"reward server {self._options.target} is back after {time.monotonic() - self._began:.0f} s")
 
     def _remedy(self) -> str:
-        started = "start it with `reward-server serve --config server.yaml`, or check the address"
         if self._options.on_outage == "stop":
-            return f"{started}; on_outage='wait' would wait for it"
-        return f"{started}; outage_limit_s says how long to wait"
+            return f"{_START}; on_outage='wait' would wait for it"
+        return f"{_START}; outage_limit_s says how long to wait"
