@@ -1,10 +1,12 @@
 #!/bin/sh
-# Makes what the two sides need to trust each other: a token, and a certificate signed by an authority of your own.
+# Makes what the two sides need to trust each other: a token, and a certificate signed by an authority of your own; and
+# the judges' secret, which completions can't guess.
 #
 #   deploy/make-keys.sh FOLDER NAME...
 #
 # NAME is a host name or an IP address under which trainers reach the server; give all of them. Then
-#   FOLDER/server/   token.txt, server.crt, server.key   belongs on the reward server (ca.crt: for its health probe)
+#   FOLDER/server/   token.txt, server.crt, server.key,  belongs on the reward server, the same on each of its replicas
+#                    judge-secret, ca.crt                (ca.crt: for its health probe)
 #   FOLDER/trainer/  token.txt, ca.crt                   belongs on every trainer
 #   FOLDER/ca.key                                        belongs on neither: keep it to sign the next certificate
 # What is there already is kept, so that it can run at every start; remove FOLDER to make new ones.
@@ -22,6 +24,10 @@ command -v openssl >/dev/null || {
 folder=$1
 shift
 days=${DAYS:-365}
+
+mkdir -p "$folder/server" "$folder/trainer"
+
+[ -s "$folder/server/judge-secret" ] || openssl rand -hex 32 >"$folder/server/judge-secret"
 
 if [ -s "$folder/server/server.crt" ] && [ -s "$folder/trainer/ca.crt" ]; then
   echo "$folder: keys are there already"
@@ -45,8 +51,6 @@ for name in "$@"; do
   esac
   names="$names${names:+,}$kind:$name"
 done
-
-mkdir -p "$folder/server" "$folder/trainer"
 
 openssl rand -hex 32 >"$folder/server/token.txt"
 cp "$folder/server/token.txt" "$folder/trainer/token.txt"

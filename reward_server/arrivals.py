@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from reward_server.domain import Call, Sample, Status, Verdict, failed, scored
+from reward_server.domain import Blame, Call, Sample, Status, Verdict, failed, scored
+from reward_server.floor import floored
 from reward_server.scorers.base import MAX_REASON_CHARS
 from reward_server.telemetry.logs import about
 
@@ -56,13 +58,13 @@ class Arrivals:
         if self._slots[index] is not None:
             self._slots[index] = failed(self._blame(f"it yielded the index {index} twice"))
             raise ValueError(f"it yielded the index {index} twice")
-        self._slots[index] = sound(verdict)
+        self._slots[index] = sound(verdict, self.reward.floor)
         self.order.append(index)
         _pulse(self._changed)
 
     def put_all(self, verdicts: Sequence[Verdict]) -> None:
         """Takes the verdicts on all samples at once, and ends."""
-        self._slots[:] = map(sound, verdicts)
+        self._slots[:] = map(sound, verdicts, repeat(self.reward.floor))
         self.order.extend(range(len(verdicts)))
         self._end()
 
@@ -132,7 +134,7 @@ class Arrivals:
             return
         log.warning("reward changed during a call", reward=self.reward.name, was=self.version, now=now)
         reason = f"the judge's model changed during this call: {self.reward.name!r} was at version {self.version}"
-        self._slots = [failed(f"{reason} and is at {now}")] * len(self._slots)
+        self._slots = [failed(f"{reason} and is at {now}", blame=Blame.OUTAGE)] * len(self._slots)
 
     def _version_now(self) -> str:
         try:
@@ -150,23 +152,39 @@ class Arrivals:
         _pulse(self._changed)
 
 
-def sound(verdict: Any) -> Verdict:
-    """Returns the verdict, or a failed one in place of what is none: not a finite score, not a verdict at all."""
+def sound(verdict: Any, floor: float | None) -> Verdict:
+    """Returns the verdict as it counts.
+
+    What is none (not a finite score, not a verdict at all) has failed. Where the completion has broken its grader, it is
+    scored at the floor, if there is one.
+    """
     if not isinstance(verdict, Verdict):
         return failed(f"the scorer returned a {type(verdict).__name__}, not a verdict")
     score = verdict.score
-    if verdict.status is _SCORED:
-        if type(score) is float and score - score == 0.0:
-            return verdict
-        try:
-            return scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost)  # type: ignore[arg-type]  # that is what is tried
-        except (TypeError, ValueError):
-            return failed(f"the scorer said that there is a score, but gave a {type(score).__name__}")
-    status: Any = verdict.status  # plug-ins need not keep to the types
-    reason: Any = verdict.status_reason
-    if not isinstance(status, Status) or not isinstance(reason, str):
-        return failed(f"the scorer returned a verdict of status {status!r} and reason {reason!r}"[:MAX_REASON_CHARS])
-    return verdict if score is None else replace(verdict, score=None)
+    if verdict.status is _SCORED and type(score) is float and score - score == 0.0 and not verdict.flags:
+        return verdict
+    if wrong := _wrong(verdict):
+        return failed(f"the scorer returned a verdict of {wrong}"[:MAX_REASON_CHARS])
+    return _sound_score(verdict) if verdict.status is _SCORED else floored(replace(verdict, score=None), floor)
+
+
+def _wrong(verdict: Any) -> str:
+    """Returns what of a verdict, its score apart, is not of its type: plug-ins need not keep to them."""
+    if not isinstance(verdict.status, Status) or not isinstance(verdict.status_reason, str):
+        return f"status {verdict.status!r} and reason {verdict.status_reason!r}"
+    if not isinstance(verdict.blame, Blame):
+        return f"blame {verdict.blame!r}"
+    if not isinstance(verdict.flags, tuple) or not all(isinstance(flag, str) for flag in verdict.flags):
+        return f"flags {verdict.flags!r}"
+    return ""
+
+
+def _sound_score(verdict: Verdict) -> Verdict:
+    score: Any = verdict.score
+    try:
+        return scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost, flags=verdict.flags)
+    except (TypeError, ValueError):
+        return failed(f"the scorer said that there is a score, but gave a {type(score).__name__}")
 
 
 def _pulse(event: asyncio.Event) -> None:

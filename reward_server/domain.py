@@ -26,6 +26,15 @@ class Status(Enum):
     FAILED = "failed"
 
 
+class Blame(Enum):
+    """What a missing verdict is owed to. Only what the completion itself did is answered with a recipe's floor."""
+
+    UNKNOWN = "unknown"  # nobody could tell: never held against the completion
+    COMPLETION = "completion"  # it breaks its grader: again, alone, while the grader serves others
+    REFERENCE = "reference"  # the sample's own columns or prompt: an empty reference, a task too long to be read
+    OUTAGE = "outage"  # what would have scored it is away: a later try may do
+
+
 class CostClass(Enum):
     """What one verdict costs, roughly."""
 
@@ -44,10 +53,11 @@ class Sample:
     group: int = 0  # samples of one call with the same number are completions of one prompt
     token_count: int | None = None  # of the completion, in the policy's tokens; None = unknown
     truncated: bool | None = None  # generation stopped at its length limit; None = unknown
+    still_thinking: bool = False  # its thinking block was opened and never closed
 
-    def seen_as(self, completion: Text, prompt: Text | None) -> Sample:
+    def seen_as(self, completion: Text, prompt: Text | None, *, still_thinking: bool = False) -> Sample:
         """Returns this sample with what a view shows in place of its texts."""
-        return replace(self, completion=completion, prompt=prompt)
+        return replace(self, completion=completion, prompt=prompt, still_thinking=still_thinking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +94,50 @@ class Verdict:
     # scores of a recipe's parts, None = that part is missing
     parts: Mapping[str, float | None] = field(default_factory=lambda: NO_COLUMNS)
     cost: Cost = NO_COST
+    blame: Blame = Blame.UNKNOWN  # of a missing verdict
+    # what a person should be able to count: "floor", "addresses_grader", "cut_for_judge", ...
+    flags: tuple[str, ...] = ()
 
 
 def scored(
-    score: float, explanation: str = "", *, parts: Mapping[str, float | None] = NO_COLUMNS, cost: Cost = NO_COST
+    score: float,
+    explanation: str = "",
+    *,
+    parts: Mapping[str, float | None] = NO_COLUMNS,
+    cost: Cost = NO_COST,
+    flags: tuple[str, ...] = (),
 ) -> Verdict:
     """Returns a verdict with a score; a score that is not finite makes it a failed one (Law: never a wrong number)."""
     value = float(score)
     if value - value != 0.0:  # NaN or infinite
-        return failed(f"the scorer returned {value}, which is not a finite number", parts=parts, cost=cost)
-    return Verdict(value, Status.SCORED, "", explanation, parts, cost)
+        return failed(f"the scorer returned {value}, which is not a finite number", parts=parts, cost=cost, flags=flags)
+    return Verdict(value, Status.SCORED, "", explanation, parts, cost, flags=flags)
 
 
 def abstained(
-    reason: str, explanation: str = "", *, parts: Mapping[str, float | None] = NO_COLUMNS, cost: Cost = NO_COST
+    reason: str,
+    explanation: str = "",
+    *,
+    parts: Mapping[str, float | None] = NO_COLUMNS,
+    cost: Cost = NO_COST,
+    blame: Blame = Blame.UNKNOWN,
+    flags: tuple[str, ...] = (),
 ) -> Verdict:
     """Returns a verdict without a score: the scorer looked and could not judge this sample."""
-    return Verdict(None, Status.ABSTAINED, reason, explanation, parts, cost)
+    return Verdict(None, Status.ABSTAINED, reason, explanation, parts, cost, blame, flags)
 
 
 def failed(
-    reason: str, explanation: str = "", *, parts: Mapping[str, float | None] = NO_COLUMNS, cost: Cost = NO_COST
+    reason: str,
+    explanation: str = "",
+    *,
+    parts: Mapping[str, float | None] = NO_COLUMNS,
+    cost: Cost = NO_COST,
+    blame: Blame = Blame.UNKNOWN,
+    flags: tuple[str, ...] = (),
 ) -> Verdict:
     """Returns a verdict without a score, for a technical reason: time-out, crash, exception, a dead host."""
-    return Verdict(None, Status.FAILED, reason, explanation, parts, cost)
+    return Verdict(None, Status.FAILED, reason, explanation, parts, cost, blame, flags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ RewardServerError
 |  |- WorkerDied          its process ended under it (crash, out of memory, exit)
 |  |- WorkNotPrepared     the worker could not get ready for it (load the code): no sample is to blame
 |  `- PoolClosed          the server is shutting down
+|- NotComparable          a method that compares has nothing to compare this completion with
 `- EngineError            a judge's model gave no usable answer
    |- HostUnreachable     no connection, or it broke: another host or a later try may do
    |- HostBusy            the host said so: later
    |- HostFailed          it broke while answering, perhaps over this very question: again, but not often
    |- ModelMissing        the host has no such model: pull it
+   |- ModelChanged        another model answers to its name now: no verdict of the old one is to be trusted
    |- PromptTooLong       the prompt does not fit the context: nothing to retry
    |- AnswerTimedOut      no answer in the time given
    |- BadAnswer           an answer that is none: incomplete, not the agreed shape: a new seed may do
@@ -98,8 +100,17 @@ class PoolClosed(WorkerError):
     """The pool takes no more work."""
 
 
+class NotComparable(RewardServerError):
+    """A method that compares completions has nothing to compare this one with, or too much to ask at once."""
+
+
 class EngineError(RewardServerError):
-    """A judge's model gave no usable answer."""
+    """A judge's model gave no usable answer.
+
+    `attempts` says, once an engine has given up, how many answers it had that were no use.
+    """
+
+    attempts: int = 0
 
 
 class HostUnreachable(EngineError):
@@ -118,8 +129,17 @@ class ModelMissing(EngineError):
     """The host does not have the model."""
 
 
+class ModelChanged(EngineError):
+    """The model behind the name is another one than before."""
+
+
 class PromptTooLong(EngineError):
-    """The prompt does not fit the context."""
+    """The prompt does not fit the context. Both counts are None where the host did not tell them."""
+
+    def __init__(self, message: str, prompt_token_count: int | None = None, context_tokens: int | None = None) -> None:
+        super().__init__(message)
+        self.prompt_token_count = prompt_token_count
+        self.context_tokens = context_tokens
 
 
 class AnswerTimedOut(EngineError):

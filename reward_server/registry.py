@@ -26,14 +26,15 @@ ENGINE_GROUP: Final = "reward_server.engines"
 BUILT_IN_SCORERS: Final = {
     "format": "reward_server.scorers.format:Format",
     "judge": "reward_server.scorers.judge:JudgeScorer",
+    "jury": "reward_server.scorers.jury:Jury",
     "length": "reward_server.scorers.length:Length",
     "python": "reward_server.scorers.python:PythonScorer",
     "sum": "reward_server.scorers.sum:Sum",
 }
 BUILT_IN_ENGINES: Final = {
-    "embedded": "reward_server.engines.embedded:Embedded",
-    "ollama": "reward_server.engines.ollama:Ollama",
-    "openai": "reward_server.engines.openai:OpenAI",
+    "embedded": "reward_server.engines.embedded.engine:Embedded",
+    "ollama": "reward_server.engines.ollama.engine:Ollama",
+    "openai": "reward_server.engines.openai.engine:OpenAI",
 }
 
 
@@ -110,7 +111,10 @@ SCORERS: Final = Kinds(
 
 ENGINES: Final = Kinds(
     "engine",
-    ("kind", "context_tokens", "start", "close", "ask", "check", "health", "identity"),
+    (
+        *("kind", "context_tokens", "gives_logprobs", "keep_warm", "start", "close"),
+        *("run", "count_tokens", "check", "health", "identity"),
+    ),
     _offers(ENGINE_GROUP, BUILT_IN_ENGINES),
 )
 """Classes of engines by kind; each has `Options` and is made as `cls(name, options, folder)`."""

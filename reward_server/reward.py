@@ -14,6 +14,7 @@ from reward_server import __version__
 from reward_server.config import RewardConfig
 from reward_server.domain import Call, CostClass, Health, Needs, Sample, Verdict
 from reward_server.errors import ConfigError
+from reward_server.floor import floor_of
 from reward_server.scorers.base import Rule, Scorer
 from reward_server.scoring import Scoring, ScoringCall
 from reward_server.views import View
@@ -33,6 +34,7 @@ class RewardInfo:
     cost_class: CostClass
     health: Health
     description: str
+    floor: float | None = None  # score of a completion that itself breaks its grader; None = such a verdict is missing
 
 
 class Reward:
@@ -46,11 +48,25 @@ class Reward:
         self.parts = parts  # names of the rewards that it is made of
         # Each part has a view of its own, so what is made of parts must pass on what was sent.
         self.view = View.MESSAGES if parts else config.view
+        self.whole_prompts: bool = getattr(scorer, "whole_prompts", False)  # see `Scorer`
         # A rule that has not its own way to score many samples can be asked sample by sample.
         self.rule = scorer if isinstance(scorer, Rule) and type(scorer).score is Rule.score else None
+        self._floor = config.floor
         self._options = config.options.model_dump(mode="json")
         self._identity: Mapping[str, Any] | None = None
         self._version = ""
+
+    @property
+    def floor(self) -> float | None:
+        """Returns the score of a completion that itself breaks its grader; None = such a verdict is missing."""
+        return floor_of(self._floor, self.scorer.score_range)
+
+    def check_floor(self) -> None:
+        """Raises `ConfigError` for a floor outside the score range, which is known once the scorer is started."""
+        try:
+            _ = self.floor
+        except ValueError as error:
+            raise ConfigError(f"rewards.{self.name}.floor: {error}") from None
 
     def version(self) -> str:
         """Returns the hash of all that shapes a score. It changes when the scorer's identity does."""
@@ -76,6 +92,7 @@ class Reward:
             scorer.cost_class,
             self.health(),
             self.description,
+            self.floor,
         )
 
     def _hash(self, identity: Mapping[str, Any]) -> str:
@@ -83,6 +100,7 @@ class Reward:
             "kind": self.kind,
             "options": self._options,
             "view": self.view.value,
+            "floor": self.floor,
             "identity": identity,
             "server": __version__,
         }

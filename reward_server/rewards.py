@@ -17,12 +17,17 @@ from reward_server.domain import Call, Health, Sample, Verdict
 from reward_server.engines.base import Engine
 from reward_server.errors import ConfigError, MissingColumn, UnknownReward, VersionMismatch
 from reward_server.judge.judge import Judge
+from reward_server.judge.secret import read_secret
 from reward_server.registry import ENGINES, SCORERS
 from reward_server.reward import Part, Reward, RewardInfo
 from reward_server.scorers.base import Scorer, ScorerContext
 from reward_server.scoring import Scoring, Selector
+from reward_server.sharing.memory import VerdictMemory
 from reward_server.telemetry.logs import about
 from reward_server.workers.pool import WorkerPool
+
+VERDICT_MEMORY_BYTES: Final = 64 << 20
+"""What judges have read is remembered in so much memory: some hundred thousand answers of a label, less of words."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """What does not close in this time is left behind, so that a server that stops does stop."""
@@ -50,6 +55,7 @@ class Rewards:
         self._scorer_kinds = scorers
         self._engine_kinds = engines
         self._engines: dict[str, Engine] = {}
+        self._judges: Mapping[str, Judge] = {}
         self._rewards: dict[str, Reward] = {}  # each after its parts
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = AsyncExitStack()
@@ -60,9 +66,13 @@ class Rewards:
             workers = self._config.workers
             pool = WorkerPool(workers.count, workers.preload, hidden_env=_secrets_in_environment(self._config))
             await stack.enter_async_context(pool)
+            self._make_engines()
+            memory = VerdictMemory(VERDICT_MEMORY_BYTES)
+            self._compile(pool, memory)  # before engines start: judges tell them what to have ready
             await self._start_engines(stack)
-            self._compile(pool)
+            stack.push_async_callback(memory.close)
             await self._start_scorers(stack)
+            await self._start_judges(stack)
             stack.push_async_callback(self._end_tasks)  # runs first
             self._open = stack.pop_all()
         return self
@@ -136,12 +146,14 @@ class Rewards:
             )
         return reward
 
+    def _make_engines(self) -> None:
+        for name, config in self._config.engines.items():
+            self._engines[name] = self._engine_kinds[config.kind](name, config.options, self._config.folder)
+
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         """Starts all engines at once: each may wait for a host that is away. Raises `ConfigError` with all problems."""
-        for name, config in self._config.engines.items():
-            engine = self._engine_kinds[config.kind](name, config.options, self._config.folder)
+        for name, engine in self._engines.items():
             stack.push_async_callback(_close, f"engine {name!r}", engine.close)
-            self._engines[name] = engine
         starts = (engine.start() for engine in self._engines.values())
         outcomes = await asyncio.gather(
             *starts, return_exceptions=True
@@ -153,14 +165,35 @@ class Rewards:
         if problems:
             raise ConfigError(*problems)
 
-    def _compile(self, pool: WorkerPool) -> None:
-        folder = self._config.folder
-        judges = {
-            name: Judge(name, options, self._engines[options.engine], folder)
-            for name, options in self._config.judges.items()
-        }
+    async def _start_judges(self, stack: AsyncExitStack) -> None:
+        """Begins what judges do in the background: from now on they ask, and not before their engines have started."""
+        for name, judge in self._judges.items():
+            await judge.start()
+            stack.push_async_callback(_close, f"judge {name!r}", judge.close)
+
+    def _compile(self, pool: WorkerPool, memory: VerdictMemory) -> None:
+        judges = self._judges = self._made_judges(memory)
         for config in self._config.rewards.values():
             self._compile_one(config, pool, judges)
+
+    def _made_judges(self, memory: VerdictMemory) -> dict[str, Judge]:
+        """Makes the judges; only where there are some a secret is needed. Raises `ConfigError` with all problems."""
+        config = self._config
+        if not config.judges:
+            return {}
+        secret = read_secret(config.secret_file)
+        judges: dict[str, Judge] = {}
+        problems: list[str] = []
+        for name, options in config.judges.items():
+            try:
+                judges[name] = Judge(
+                    name, options, self._engines[options.engine], config.folder, secret=secret, memory=memory
+                )
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+        return judges
 
     def _compile_one(self, config: RewardConfig, pool: WorkerPool, judges: Mapping[str, Judge]) -> Reward:
         """Makes a reward, and before it those that it is made of."""
@@ -183,6 +216,7 @@ class Rewards:
             stack.push_async_callback(_close, f"reward {name!r}", reward.scorer.close)
             try:
                 await reward.scorer.start()
+                reward.check_floor()
                 reward.version()
             except ConfigError as error:
                 problems += error.problems

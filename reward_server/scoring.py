@@ -77,7 +77,7 @@ class Scoring:
         self._changed = asyncio.Event()
         self._arrivals: dict[str, Arrivals] = {}
         self._asked: list[Arrivals] = []
-        self._seen: dict[View, Sequence[Sample]] = {}
+        self._seen: dict[tuple[View, bool], Sequence[Sample]] = {}  # by view, and whether prompts are whole
         self._call_seen: ScoringCall | None = None
         self._chars_left = YIELD_AFTER_CHARS
         self._closed = False
@@ -155,9 +155,11 @@ class Scoring:
     def _start(self, arrivals: Arrivals) -> None:
         """Computes a cheap rule here and now, unless the texts are long; everything else in a task of its own."""
         reward = arrivals.reward
-        seen = self._seen.get(reward.view)
+        shown_as = (reward.view, reward.whole_prompts)
+        seen = self._seen.get(shown_as)
         if seen is None:
-            seen = self._seen[reward.view] = reward.view.show_all(self.samples)
+            seen = reward.view.show_all(self.samples, whole_prompts=reward.whole_prompts)
+            self._seen[shown_as] = seen
         rule = reward.rule
         if rule is not None and self._take_turn(seen):
             arrivals.put_all([rule.verdict_on(sample) for sample in seen])

@@ -24,29 +24,40 @@ class View(Enum):
     ANSWER = "answer"  # the same, what follows the thinking block
     MESSAGES = "messages"  # the texts exactly as the trainer has them: lists of messages stay lists
 
-    def show(self, sample: Sample) -> Sample:
-        """Returns the sample as a scorer with this view sees it; the same object where nothing changes."""
+    def show(self, sample: Sample, *, whole_prompt: bool = False) -> Sample:
+        """Returns the sample as a scorer with this view sees it; the same object where nothing changes.
+
+        Args:
+            sample: as it was sent.
+            whole_prompt: a conversational prompt is shown with all its messages.
+        """
         if self is View.MESSAGES:
             return sample
         completion, prompt = sample.completion, sample.prompt
         text = completion if isinstance(completion, str) else last_text(completion, "assistant")
+        thinking = still_thinking(text)
         if self is View.ANSWER:
             text = answer_of(text)
-        if prompt is not None and not isinstance(prompt, str):
+        if prompt is not None and not isinstance(prompt, str) and not whole_prompt:
             prompt = last_text(prompt, "user")
-        if text is completion and prompt is sample.prompt:
+        if text is completion and prompt is sample.prompt and not thinking:
             return sample
-        return sample.seen_as(text, prompt)
+        return sample.seen_as(text, prompt, still_thinking=thinking)
 
-    def show_all(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        """Returns the samples as a scorer with this view sees them."""
+    def show_all(self, samples: Sequence[Sample], *, whole_prompts: bool = False) -> Sequence[Sample]:
+        """Returns the samples as a scorer with this view sees them; see `show`."""
         if self is View.MESSAGES or (self is View.FULL and all(map(_is_plain, samples))):
             return samples
-        return [self.show(sample) for sample in samples]
+        return [self.show(sample, whole_prompt=whole_prompts) for sample in samples]
 
 
 def _is_plain(sample: Sample) -> bool:
-    return type(sample.completion) is str and (sample.prompt is None or type(sample.prompt) is str)
+    completion = sample.completion
+    return (
+        type(completion) is str
+        and (sample.prompt is None or type(sample.prompt) is str)
+        and not still_thinking(completion)
+    )
 
 
 def answer_of(text: str) -> str:
@@ -60,7 +71,12 @@ def answer_of(text: str) -> str:
     _, ended, answer = text.partition(THINKING_ENDS)
     if ended:
         return answer.lstrip("\r\n")
-    return "" if text.lstrip().startswith(THINKING_OPENS) else text
+    return "" if still_thinking(text) else text
+
+
+def still_thinking(text: str) -> bool:
+    """Returns whether a text opens a thinking block and never ends it."""
+    return text.lstrip().startswith(THINKING_OPENS) and THINKING_ENDS not in text
 
 
 def last_text(conversation: Sequence[Message], role: str) -> str:

@@ -13,6 +13,7 @@ RewardError
 |- ClientClosed         the client was closed, perhaps by another thread: make another
 |- ForkedProcess        this process was forked after the first call: spawn it, or fork earlier
 |- ServerUnreachable    nobody answers: start the server, or allow more time for it to come back
+|- RewardUnavailable    the server lives, but what scores a reward is away (a judge's host): mend that, or allow more time
 |- DeadlineExceeded     the server lives but is too slow: give it more time, or less work
 |- ServerBroke          a bug of the server, or an answer against the contract: read the server's log
 |- LocalServerFailed    the process of a `local:` target did not start, or ended: its last words are in the message
@@ -72,6 +73,10 @@ class ForkedProcess(RewardError):
 
 class ServerUnreachable(RewardError):
     """Nobody answers at the address."""
+
+
+class RewardUnavailable(RewardError):
+    """The server answers, but cannot serve a reward: what would score it is away."""
 
 
 class DeadlineExceeded(RewardError):

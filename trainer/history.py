@@ -46,6 +46,11 @@ class History:
         """Returns the mean of a metric over the last steps that have it."""
         return _mean([value for _, value in self.series(key)[-EDGE_STEPS:]])
 
+    def flag_totals(self, reward: str) -> dict[str, float]:
+        """Returns how many verdicts of a reward bore each flag, over all steps."""
+        flags = dict.fromkeys(flag for row in self.rows for flag in flag_counts(row, reward))
+        return {flag: self.total(flag_key(reward, flag)) for flag in flags}
+
     def total(self, key: str) -> float:
         """Returns the sum of a metric over all steps."""
         return sum(value for _, value in self.series(key))
@@ -73,6 +78,21 @@ class MetricsFile:
 def reward_key(name: str) -> str:
     """Returns the metric that TRL logs the mean of a reward under."""
     return f"rewards/{name}/mean"
+
+
+def flag_key(reward: str, flag: str) -> str:
+    """Returns the metric of how many verdicts of a reward bear a flag."""
+    return f"rewards/{reward}/flags/{flag}"
+
+
+def flag_counts(row: Mapping[str, Any], reward: str) -> dict[str, float]:
+    """Returns how many verdicts of a reward bore each flag in one step; those that none bore are left out."""
+    start = flag_key(reward, "")
+    return {
+        key.removeprefix(start): value
+        for key, value in row.items()
+        if key.startswith(start) and _is_number(value) and value > 0
+    }
 
 
 def _is_number(value: Any) -> bool:

@@ -19,6 +19,9 @@ from trainer.errors import RewardMissing
 
 MissingPolicy = Literal["group_mean", "none", "raise"]
 
+FLOOR = "floor"
+"""The flag of a verdict that would be missing, had not the completion itself broken its grader: no gap to fill."""
+
 
 def without_gaps(verdicts: RewardScores, groups: Sequence[int], policy: MissingPolicy) -> list[float | None]:
     """Returns one score per completion, in the reward's own range.
@@ -49,3 +52,12 @@ def in_words(verdicts: RewardScores) -> str:
     counts = verdicts.missing_counts()
     why = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common())
     return f"reward {verdicts.name!r}: {counts.total()} of {len(verdicts.scores)} scores are missing: {why}"
+
+
+def floor_in_words(verdicts: RewardScores) -> str:
+    """Returns how many verdicts are at the reward's floor, and what happened to the first of them."""
+    samples = verdicts.flags[FLOOR]
+    return (
+        f"reward {verdicts.name!r}: {len(samples)} of {len(verdicts.scores)} completions broke their grader and have its "
+        f"floor as their score, {verdicts.scores[samples[0]]:g}: {verdicts.explanations[samples[0]]}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trainer.history import EDGE_STEPS, History, reward_key
+from trainer.history import EDGE_STEPS, History, flag_counts, reward_key
 
 SPARKS = "▁▂▃▄▅▆▇█"
 ASCII_SPARKS = "_.-=+*#@"
@@ -71,7 +72,7 @@ class Progress:
                 else ""
             )
             parts.append(f"{name} {number(row.get(key))}{first}")
-        parts += _notes(row)
+        parts += _notes(row, self._rewards)
         parts.append(f"{duration(time.monotonic() - self._started)} gone, {self._left()} left")
         return "   ".join(parts)
 
@@ -86,7 +87,8 @@ class Progress:
             f"{gone} gone, {self._left()} left",
             Text(waiting if done < self._total_steps else "", style="dim"),
         )
-        notes = "   ".join(_notes(self._history.rows[-1])) if self._history.rows else "the first step takes longest"
+        rows = self._history.rows
+        notes = "   ".join(_notes(rows[-1], self._rewards)) if rows else "the first step takes longest"
         ascii_only = not (self._console.encoding or "").lower().startswith("utf")
         return Group(head, reward_table(self._history, self._rewards, ascii_only=ascii_only), Text(notes, style="dim"))
 
@@ -137,10 +139,14 @@ def number(value: Any, *, sign: bool = False) -> str:
     return f"{value:+.2f}" if sign else f"{value:.2f}"
 
 
-def _notes(row: Mapping[str, Any]) -> list[str]:
+def _notes(row: Mapping[str, Any], rewards: Sequence[str]) -> list[str]:
     notes = []
     if isinstance(missing := row.get(MISSING_KEY), (int, float)):
         notes.append(f"missing verdicts {missing:.0f}")
+    flags: Counter[str] = Counter()
+    for reward in rewards:
+        flags.update(flag_counts(row, reward))
+    notes += [f"{flag} {count:.0f}" for flag, count in flags.items()]
     if isinstance(judge_s := row.get(LATENCY_KEY), (int, float)):
         notes.append(f"judge {judge_s:.1f} s a verdict")
     if isinstance(step_s := row.get("step_time"), (int, float)):

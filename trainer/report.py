@@ -44,6 +44,7 @@ def write(folder: RunFolder) -> None:
         curves=[{"title": title, "svg": charts.svg_curve(title, points)} for title, points in curves],
         samples=_pairs(before, after),
         missing=_missing(record, history),
+        flagged=_flagged(record, history),
     )
     folder.report.write_text(page, encoding="utf-8", errors="replace")
 
@@ -90,3 +91,12 @@ def _missing(record: RunRecord, history: History) -> list[dict[str, Any]]:
     """Returns how many verdicts of each reward were missing over the run, if any were."""
     counts = ((reward.name, history.total(f"rewards/{reward.name}/missing")) for reward in record.rewards)
     return [{"name": name, "count": f"{count:.0f}"} for name, count in counts if count]
+
+
+def _flagged(record: RunRecord, history: History) -> list[dict[str, Any]]:
+    """Returns how many verdicts of each reward bore each flag over the run."""
+    return [
+        {"name": reward.name, "flag": flag, "count": f"{count:.0f}"}
+        for reward in record.rewards
+        for flag, count in history.flag_totals(reward.name).items()
+    ]

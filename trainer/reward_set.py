@@ -84,7 +84,9 @@ class RewardSet:
             )
             for name, scores in result.rewards.items():
                 verdicts = zip(scores.scores, scores.reasons, scores.explanations, strict=True)
-                notes[name] = [Note(*verdict) for verdict in verdicts]
+                notes[name] = [
+                    Note(*verdict, tuple(scores.flags_of(sample))) for sample, verdict in enumerate(verdicts)
+                ]
         for name, function in self._local.items():
             notes[name] = _local_notes(function, prompts, completions, columns)
         return notes

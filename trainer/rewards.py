@@ -6,8 +6,9 @@ trainer = GRPOTrainer(model=model, reward_funcs=[brevity, relevant], args=config
 ```
 
 With `GRPOConfig(log_completions=True)` TRL's table of completions has a column `<reward>/reason` with a judge's words, or
-why a score is missing. Metrics beside TRL's own, each a mean over the calls of a logging step and over ranks:
-`rewards/<reward>/missing` and `reward_server/missing` (scores missing in a batch, of one reward and of all),
+why a score is missing, its flags before it. Metrics beside TRL's own, each a mean over the calls of a logging step and
+over ranks: `rewards/<reward>/missing` and `reward_server/missing` (scores missing in a batch, of one reward and of all),
+`rewards/<reward>/flags/<flag>` (verdicts in a batch that bear a flag, such as `floor`, once there was one),
 `reward_server/call_s` and `reward_server/server_s` (a call's time as seen from here, and in the server),
 `reward_server/attempts`, `reward_server/queue_s` (a verdict's wait for a worker or host), `reward_server/judge_s` (one
 request to a judge's model).
@@ -24,7 +25,7 @@ from trainer.client import ClientOptions, CostClass, RewardClient, RewardScores,
 from trainer.client.batch import groups_by_prompt
 from trainer.client.options import ClientKeywords
 from trainer.errors import BadInput, BadOptions
-from trainer.missing import MissingPolicy, in_words, without_gaps
+from trainer.missing import FLOOR, MissingPolicy, floor_in_words, in_words, without_gaps
 from trainer.sharing import Siblings
 
 _log = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class RemoteReward:
         self._has_reasons: bool | None = None  # None = not known yet
         self._version = ""
         self._known_reasons: set[str] = set()
+        self._known_flags: dict[str, None] = {}  # in the order in which they were first seen
 
     def __call__(
         self,
@@ -162,7 +164,8 @@ class RemoteReward:
         if log_metric is not None:
             for name, value in (_server_metrics(result) if asked_here else {}).items():
                 log_metric(name, value)
-            log_metric(f"rewards/{self.reward}/missing", float(verdicts.missing_counts().total()))
+            for name, value in self._metrics(verdicts).items():
+                log_metric(f"rewards/{self.reward}/{name}", value)
         if log_extra is not None and self._logs_reasons():
             log_extra(f"{self.reward}/reason", _reasons(verdicts))
         groups = [0] * len(verdicts.scores) if prompts is None else groups_by_prompt(prompts)
@@ -180,6 +183,12 @@ class RemoteReward:
             return None
         return [len(ids) > 0 and int(ids[-1]) not in self.end_token_ids for ids in completion_ids]
 
+    def _metrics(self, verdicts: RewardScores) -> dict[str, float]:
+        """Returns what there is to count. A flag once seen is counted from then on, or its mean over steps were too high."""
+        counts = {flag: float(len(verdicts.flags.get(flag, ()))) for flag in self._known_flags}
+        missing = float(verdicts.missing_counts().total())
+        return {"missing": missing, **{f"flags/{flag}": count for flag, count in counts.items()}}
+
     def _logs_reasons(self) -> bool:
         """Returns whether this reward has a column of reasons in TRL's table: from the first batch on, or never.
 
@@ -193,7 +202,7 @@ class RemoteReward:
         return self._has_reasons
 
     def _tell(self, verdicts: RewardScores) -> None:
-        """Logs what a person should know: another version, scores that are missing for a reason not seen before."""
+        """Logs what a person should know: another version, a reason for missing scores or a floor not seen before."""
         if verdicts.version and verdicts.version != self._version:
             if self._version:
                 _log.warning(
@@ -203,6 +212,9 @@ class RemoteReward:
                     self._version,
                 )
             self._version = verdicts.version
+        if FLOOR in verdicts.flags and FLOOR not in self._known_flags:
+            _log.warning("%s", floor_in_words(verdicts))
+        self._known_flags |= dict.fromkeys(verdicts.flags)
         reasons = set(verdicts.missing_counts())
         if not reasons:
             return
@@ -256,8 +268,12 @@ def _server_metrics(result: ScoreResult) -> dict[str, float]:
 
 
 def _reasons(verdicts: RewardScores) -> list[str]:
-    """Returns, per completion, what the scorer said, or why its score is missing; (N,)."""
-    return [
-        explanation if status is Status.SCORED else f"[{status}] {reason}"
-        for status, reason, explanation in zip(verdicts.statuses, verdicts.reasons, verdicts.explanations, strict=True)
-    ]
+    """Returns, per completion, its flags and what the scorer said, or why its score is missing; (N,)."""
+    said = []
+    for sample, status in enumerate(verdicts.statuses):
+        scored = status is Status.SCORED
+        marks = [] if scored else [str(status)]
+        marks += verdicts.flags_of(sample)
+        words = verdicts.explanations[sample] if scored else verdicts.reasons[sample]
+        said.append(" ".join(filter(None, [f"[{', '.join(marks)}]" if marks else "", words])))
+    return said

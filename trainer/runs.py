@@ -116,7 +116,7 @@ def _holds_a_run(path: Path) -> bool:
 
 
 def _sample(data: Mapping[str, Any]) -> Sample:
-    notes = {name: Note(**note) for name, note in data["verdicts"].items()}
+    notes = {name: Note(**{**note, "flags": tuple(note.get("flags", ()))}) for name, note in data["verdicts"].items()}
     return Sample(data["prompt"], data["completion"], notes)
 
 

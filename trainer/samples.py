@@ -22,6 +22,7 @@ class Note:
     score: float | None  # None = missing
     reason: str = ""  # why it is missing
     explanation: str = ""  # what the scorer said
+    flags: tuple[str, ...] = ()  # "floor", "clipped", ...
 
 
 @dataclass(frozen=True, slots=True)

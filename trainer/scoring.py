@@ -28,12 +28,14 @@ class Summary:
 
     scores: list[float] = field(default_factory=list)
     missing: Counter[str] = field(default_factory=Counter)  # by reason
+    flags: Counter[str] = field(default_factory=Counter)
     version: str = ""
 
     def add(self, verdicts: RewardScores) -> None:
         """Adds a chunk."""
         self.scores += [score for score in verdicts.scores if score is not None]
         self.missing += verdicts.missing_counts()
+        self.flags.update({flag: len(samples) for flag, samples in verdicts.flags.items()})
         self.version = verdicts.version
 
 
@@ -66,7 +68,7 @@ def score_file(
 
 
 def show(summaries: dict[str, Summary], console: Console) -> None:
-    """Prints the mean and spread of each reward, and why verdicts are missing."""
+    """Prints the mean and spread of each reward, why verdicts are missing, and what is flagged."""
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("reward", "scored", "mean", "std", "min", "max", "missing"):
         table.add_column(title, justify="left" if title == "reward" else "right")
@@ -82,6 +84,8 @@ def show(summaries: dict[str, Summary], console: Console) -> None:
     for name, summary in summaries.items():
         for reason, count in summary.missing.most_common():
             console.print(f"missing of {name}: {count} x {reason}", markup=False, highlight=False, soft_wrap=True)
+        for flag, count in summary.flags.most_common():
+            console.print(f"flagged in {name}: {count} x {flag}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _chunks(data: Path) -> Iterator[list[Row]]:
@@ -124,6 +128,7 @@ def _write(file: TextIO, rows: Sequence[Row], result: ScoreResult) -> None:
                 "status": str(found.statuses[index]),
                 "reason": found.reasons[index],
                 "explanation": found.explanations[index],
+                "flags": found.flags_of(index),
                 "version": found.version,
             }
             for name, found in result.rewards.items()

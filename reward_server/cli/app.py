@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-judge_app = typer.Typer(help="What concerns the judges' models.", no_args_is_help=True)
+judge_app = typer.Typer(help="Try a judge, measure it, and fetch the judges' models.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
 
 
@@ -183,6 +183,113 @@ def pull(
     from reward_server.cli import pulling  # noqa: PLC0415  # see the module's docstring
 
     raise typer.Exit(pulling.pull(config, tuple(judge or ())))
+
+
+@judge_app.command(name="try")
+def try_(
+    *,
+    config: Config = DEFAULT_CONFIG,
+    reward: Annotated[str | None, typer.Option(metavar="NAME", help="A reward's name.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Or a judge's, without the reward around it.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="The prompt; @FILE reads it from a file.")] = None,
+    completion: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The completion; @FILE reads it from a file. Given again: others that it is compared with.",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="A column, such as reference=42; may be given again; @FILE as above."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Or a file of samples, as for `score`, and the line to take.")
+    ] = None,
+    line: Annotated[
+        int, typer.Option(min=1, help="The line of --data; a judge that compares sees the rest of its group too.")
+    ] = 1,
+    truncated: Annotated[
+        bool, typer.Option("--truncated", help="The completion was cut off at its length limit.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    timeout_s: Annotated[float, typer.Option(min=0.001, help="Time for all of it, seconds.")] = 600.0,
+) -> None:
+    """Scores one sample and shows all that was asked and answered on the way.
+
+    Every prompt as it was sent, the raw answers, how probable each label was, the verdict, time and tokens. Exit status 1
+    if the verdict failed.
+
+    Example: `reward-server judge try --reward quality --prompt "Name a colour." --completion "Blue."`
+
+    Example: `reward-server judge try --judge strict --data samples.jsonl --line 3`
+    """
+    from reward_server.cli import trying  # noqa: PLC0415  # see the module's docstring
+
+    given = trying.Given(prompt, tuple(completion or ()), tuple(column or ()), data, line, truncated)
+    raise typer.Exit(trying.Trial(config, reward, judge, given, timeout_s).run(as_json=as_json))
+
+
+@judge_app.command()
+def audit(
+    *,
+    config: Config = DEFAULT_CONFIG,
+    reward: Annotated[str, typer.Option(metavar="NAME", help="The reward to measure: a judge's, or any other.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your own preference pairs, JSON lines or a JSON array: prompt, chosen, rejected, or input, output_1, "
+            "output_2, label. Default: the pairs that are shipped.",
+        ),
+    ] = None,
+    first_label: Annotated[
+        int | None, typer.Option(min=0, max=1, help="The label that means output_1, where the file leaves it open.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where report.json and report.html go.")] = Path("audit"),
+    probes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SET", help="pairs, keys, injections or groups; may be given again. Default: all."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many probes of each set: for slow judges.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PROBE'S", help="Which of the probes' columns one of the reward's is: solution=reference."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Completions a call; groups stay together.")] = 64,
+    timeout_s: Annotated[float, typer.Option(min=0.001, help="Time for one call, seconds.")] = 600.0,
+) -> None:
+    """Measures a judge before anybody trains on it: does it tell good from bad, and what does it fall for?
+
+    Accuracy on preference pairs in both orders, length bias, master keys, injections, spread within groups, missing
+    verdicts and cost, each with its 95 % interval; a table here, report.json and report.html in a folder. Exit status 1
+    for a judge that should not be trained on as it is.
+
+    Example: `reward-server judge audit --config server.yaml --reward quality --out audits/quality`
+
+    Example: `reward-server judge audit --reward quality --data pairs.jsonl --probes pairs --limit 100`
+    """
+    from reward_server.cli import auditing  # noqa: PLC0415  # see the module's docstring
+
+    work = auditing.Audit(
+        config=config,
+        reward=reward,
+        data=data,
+        first_label=first_label,
+        sets=auditing.known_sets(probes or ()),
+        limit=limit,
+        columns=auditing.named_columns(column or ()),
+        out=out,
+        batch_size=batch_size,
+        timeout_s=timeout_s,
+    )
+    raise typer.Exit(work.run())
 
 
 @app.command()

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pydantic import BaseModel
 from rich.table import Table
@@ -29,9 +29,13 @@ class UnaskedEngine:
 
     kind = "unasked"
     context_tokens = None
+    gives_logprobs = None
 
     def __init__(self, name: str, options: BaseModel, folder: Path) -> None:
         """Ignores all of it."""
+
+    def keep_warm(self, messages: object) -> None:
+        """Warms nothing."""
 
     async def start(self) -> None:
         """Starts nothing."""
@@ -39,9 +43,12 @@ class UnaskedEngine:
     async def close(self) -> None:
         """Closes nothing."""
 
-    async def ask(self, question: object, timeout_s: float) -> object:
+    async def run(self, work: object, **how: object) -> NoReturn:
         """Is never called: nothing is scored."""
         raise NotImplementedError
+
+    async def count_tokens(self, messages: object) -> None:
+        """Asks nobody."""
 
     async def check(self) -> Health:
         """Asks nobody."""

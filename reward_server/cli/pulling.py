@@ -65,8 +65,9 @@ async def _pull(engine: Puller, name: str) -> None:
     with Progress(*columns, console=err, disable=not on_terminal) as progress:
         async with aclosing(engine.pull()) as steps:
             async for step in steps:
-                if step.status not in bars:
-                    bars[step.status] = progress.add_task(f"{name}: {step.status}", total=step.total_bytes)
+                words = f"{f'{name} ({step.host})' if step.host else name}: {step.status}"
+                if words not in bars:
+                    bars[words] = progress.add_task(words, total=step.total_bytes)
                     if not on_terminal:
-                        err.print(Text(f"engines.{name}: {step.status}"))
-                progress.update(bars[step.status], completed=step.completed_bytes or 0, total=step.total_bytes)
+                        err.print(Text(f"engines.{words}"), soft_wrap=True)
+                progress.update(bars[words], completed=step.completed_bytes or 0, total=step.total_bytes)

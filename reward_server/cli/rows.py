@@ -27,6 +27,7 @@ class Row:
 
     fields: Mapping[str, Any]
     sample: Sample
+    line: int  # where it stands, from 1
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -39,7 +40,7 @@ def read_rows(path: Path) -> list[Row]:
         except MalformedRequest as error:
             problems.append(f"{path}:{number}: {error}")
         else:
-            rows.append(Row(fields, _sample(fields, rows)))
+            rows.append(Row(fields, _sample(fields, rows), number))
     if problems:
         more = len(problems) - MAX_PROBLEMS
         raise MalformedRequest(

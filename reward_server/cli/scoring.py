@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ def _line(row: Row, verdicts: Verdicts) -> str:
             "reason": verdict.status_reason,
             "explanation": verdict.explanation,
             "parts": dict(verdict.parts),
+            "flags": list(verdict.flags),
         }
         for name, verdict in verdicts.items()
     }
@@ -139,18 +141,21 @@ def _table(rows: Sequence[Row], verdicts: Sequence[Verdicts]) -> Table:
 
 
 def _cell(verdict: Verdict) -> str:
+    marks = f" [{', '.join(verdict.flags)}]" if verdict.flags else ""
     if verdict.score is None:
-        return f"{verdict.status.value}: {short(verdict.status_reason)}"
-    return f"{verdict.score:.4g}" + (f" ({short(verdict.explanation)})" if verdict.explanation else "")
+        return f"{verdict.status.value}: {short(verdict.status_reason)}{marks}"
+    return f"{verdict.score:.4g}{marks}" + (f" ({short(verdict.explanation)})" if verdict.explanation else "")
 
 
 def _summary(verdicts: Sequence[Verdicts]) -> Table:
-    """Returns, by reward, how many verdicts of each status there are, and the scores' mean and range."""
-    table = Table("reward", *(status.value for status in Status), "mean", "min", "max")
+    """Returns, by reward, how many verdicts of each status there are, the scores' mean and range, and the flags."""
+    table = Table("reward", *(status.value for status in Status), "mean", "min", "max", "flags")
     for name in verdicts[0]:
         of_reward = [found[name] for found in verdicts]
         counts = [str(sum(verdict.status is status for verdict in of_reward)) for status in Status]
         scores = [verdict.score for verdict in of_reward if verdict.score is not None]
         figures = [sum(scores) / len(scores), min(scores), max(scores)] if scores else []
-        table.add_row(name, *counts, *(f"{figure:.4g}" for figure in figures))
+        shown = [f"{figure:.4g}" for figure in figures] or ["", "", ""]
+        flags = Counter(flag for verdict in of_reward for flag in verdict.flags)
+        table.add_row(name, *counts, *shown, ", ".join(f"{count} {flag}" for flag, count in flags.items()))
     return table

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from protos.configfile import Document, Place, unknown
 from reward_server.config.edge import existing_file, token_in_environment
 from reward_server.config.models import RewardConfig
-from reward_server.judge.judge import JudgeOptions
+from reward_server.judge.options import JudgeOptions
 from reward_server.options import Options
 
 MAX_SUM_DEPTH: Final = 16

@@ -113,6 +113,19 @@ def tls_of(section: Tls, folder: Path, document: Document) -> Tls | None:
     return section.model_copy(update=files)
 
 
+def secret_file(path: Path | None, folder: Path) -> Path:
+    """Returns the absolute path of the judges' secret; where none is given, one in the user's state folder."""
+    if path is not None:
+        return folder / path
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # to be ignored then, says the specification of these folders
+        try:
+            state = Path.home() / ".local" / "state"
+        except RuntimeError:  # a user without a home
+            state = Path("/")
+    return state / "grpo-reward-service" / "judge-secret"
+
+
 def existing_file(path: Path, folder: Path) -> Path:
     """Returns the absolute path of a file that can be read. Raises `ValueError` that says why it can't."""
     absolute = folder / path

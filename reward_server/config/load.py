@@ -19,7 +19,7 @@ from reward_server.config.models import (
     ServerConfig,
 )
 from reward_server.errors import ConfigError
-from reward_server.judge.judge import JudgeOptions
+from reward_server.judge.options import JudgeOptions, rubric_of
 from reward_server.registry import ENGINES, SCORERS
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -92,6 +92,7 @@ class _Loader:
             limits=shape.limits,
             drain=shape.drain,
             workers=shape.workers,
+            secret_file=edge.secret_file(shape.secret_file, self._folder),
             engines=engines,
             judges=judges,
             rewards=rewards,
@@ -126,8 +127,19 @@ class _Loader:
     def _judge(self, name: str, body: Any) -> JudgeOptions | None:
         options = validated(JudgeOptions, body, ("judges", name), self._document)
         if options:
+            before = len(self._document.problems)
             checks.outside(options, ("judges", name), self._folder, self._document)
+            if len(self._document.problems) == before:
+                self._check_rubric(name, options)
         return options
+
+    def _check_rubric(self, name: str, options: JudgeOptions) -> None:
+        try:
+            rubric_of(name, options, self._folder)
+        except ConfigError as error:
+            for problem in error.problems:
+                key, _, words = problem.removeprefix(f"judges.{name}.").partition(": ")
+                self._complain(("judges", name, key), words)
 
     def _reward(self, name: str, body: Any) -> RewardConfig | None:
         place = ("rewards", name)
@@ -143,7 +155,7 @@ class _Loader:
             self._complain(
                 (*place, "view"), "has no effect on a reward made of others, which keep their own: remove it"
             )
-        return RewardConfig(name=name, kind=kind, options=options, view=frame.view, description=frame.description)
+        return RewardConfig(name=name, kind=kind, options=options, **dict(frame))
 
     def _kind(self, body: Any, place: Place, kinds: Kinds, beside: tuple[str, ...]) -> str | None:
         """Returns the one kind that an entry names, or None after it has complained."""

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, SerializeAsAny, model_validator
 
-from reward_server.judge.judge import JudgeOptions
+from reward_server.floor import LOWEST, Floor
+from reward_server.judge.options import JudgeOptions
 from reward_server.views import View
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8470"
@@ -118,6 +119,9 @@ class FileShape(Section):
     limits: Limits = Field(default=Limits(), description="sizes that are refused")
     drain: Drain = Field(default=Drain(), description="how the server ends")
     workers: Workers = Field(default_factory=Workers, description="processes for people's own functions")
+    secret_file: Path | None = Field(
+        default=None, description="file with the judges' secret; absent: one in the user's state folder"
+    )
     engines: dict[str, Any] = Field(default={}, description="what the judges' models run on, by name")
     judges: dict[str, Any] = Field(default={}, description="a model and a rubric each, by name")
     rewards: dict[str, Any] = Field(description="what trainers ask for, by name")
@@ -136,6 +140,11 @@ class RewardFrame(Section):
 
     view: View = Field(default=View.FULL, description="what of a completion the reward sees: full, answer or messages")
     description: str = Field(default="", description="one line for people; shown by `list` and to trainers")
+    floor: Floor = Field(
+        default=LOWEST,
+        description="score of a completion that itself breaks its grader: a number, `lowest` (of the score range; where "
+        "none is known the verdict stays missing) or `missing`",
+    )
 
 
 class RewardConfig(RewardFrame):
@@ -157,6 +166,7 @@ class ServerConfig(Section):
     limits: Limits
     drain: Drain
     workers: Workers
+    secret_file: Path  # of the judges' secret; made where there is none, once a judge needs it
     engines: Mapping[str, EngineConfig]
     judges: Mapping[str, JudgeOptions]
     rewards: Mapping[str, RewardConfig]  # in the file's order

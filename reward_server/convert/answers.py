@@ -9,7 +9,7 @@ from typing import Final
 from protos.reward.v1 import reward_pb2 as pb
 from reward_server import __version__
 from reward_server.config import Limits
-from reward_server.domain import NO_COST, CostClass, Status, Verdict
+from reward_server.domain import NO_COST, Blame, CostClass, Status, Verdict
 from reward_server.reward import RewardInfo
 from reward_server.scoring import RewardResult
 
@@ -19,6 +19,12 @@ STATUS_TO_WIRE: Final = {
     Status.FAILED: pb.STATUS_FAILED,
 }
 _SCORED: Final = Status.SCORED  # an enum's members are slow to look up
+BLAME_TO_WIRE: Final = {
+    Blame.UNKNOWN: pb.BLAME_UNSPECIFIED,
+    Blame.COMPLETION: pb.BLAME_COMPLETION,
+    Blame.REFERENCE: pb.BLAME_REFERENCE,
+    Blame.OUTAGE: pb.BLAME_OUTAGE,
+}
 COST_CLASS_TO_WIRE: Final = {
     CostClass.TRIVIAL: pb.COST_CLASS_TRIVIAL,
     CostClass.COMPUTE: pb.COST_CLASS_COMPUTE,
@@ -49,25 +55,28 @@ def listing_from(rewards: Sequence[RewardInfo], limits: Limits) -> pb.ListReward
 def verdicts_from(result: RewardResult) -> pb.RewardVerdicts:
     """Returns one reward's verdicts as the message."""
     verdicts = result.verdicts
+    statuses = [pb.STATUS_SCORED if v.status is _SCORED else STATUS_TO_WIRE[v.status] for v in verdicts]
     message = pb.RewardVerdicts(
         name=result.name,
         version=result.version,
         scores=[nan if verdict.score is None else verdict.score for verdict in verdicts],
-        statuses=[pb.STATUS_SCORED if v.status is _SCORED else STATUS_TO_WIRE[v.status] for v in verdicts],
+        statuses=statuses,
         sample_indexes=result.indexes,
         cost=pb.Cost(total_ms=result.total_ms),
     )
-    if not all(map(_is_plain, verdicts)):
+    if statuses.count(pb.STATUS_SCORED) < len(statuses) or not all(map(_is_plain, verdicts)):
         _add_reasons(message, verdicts)
         _add_explanations(message, result)
         _add_parts(message, verdicts)
+        _add_flags(message, result)
+        _add_blames(message, verdicts)
         _add_cost(message.cost, verdicts)
     return message
 
 
 def _is_plain(verdict: Verdict) -> bool:
-    """Returns whether there is nothing but a score to tell, as of most verdicts of rules."""
-    return not (verdict.status_reason or verdict.explanation or verdict.parts or verdict.cost is not NO_COST)
+    """Returns whether a score is all that there is to tell, as of most verdicts of rules."""
+    return not (verdict.explanation or verdict.parts or verdict.flags or verdict.cost is not NO_COST)
 
 
 def _add_reasons(message: pb.RewardVerdicts, verdicts: Sequence[Verdict]) -> None:
@@ -90,6 +99,21 @@ def _add_parts(message: pb.RewardVerdicts, verdicts: Sequence[Verdict]) -> None:
     for part in dict.fromkeys(name for verdict in verdicts for name in verdict.parts):
         scores = [verdict.parts.get(part) for verdict in verdicts]
         message.parts.add(name=part, scores=[nan if score is None else score for score in scores])
+
+
+def _add_flags(message: pb.RewardVerdicts, result: RewardResult) -> None:
+    flagged: dict[str, list[int]] = {}
+    for position, verdict in enumerate(result.verdicts):
+        for flag in verdict.flags:
+            flagged.setdefault(flag, []).append(position if result.indexes is None else result.indexes[position])
+    for name, indexes in flagged.items():
+        message.flags.add(name=name.encode(errors="replace").decode(), sample_indexes=sorted(set(indexes)))
+
+
+def _add_blames(message: pb.RewardVerdicts, verdicts: Sequence[Verdict]) -> None:
+    blames = [verdict.blame if verdict.score is None else Blame.UNKNOWN for verdict in verdicts]
+    if any(blame is not Blame.UNKNOWN for blame in blames):
+        message.blames.extend(BLAME_TO_WIRE[blame] for blame in blames)
 
 
 def _add_cost(message: pb.Cost, verdicts: Sequence[Verdict]) -> None:
@@ -118,4 +142,6 @@ def reward_from(info: RewardInfo) -> pb.Reward:
     )
     if info.score_range is not None:
         message.min_score, message.max_score = info.score_range
+    if info.floor is not None:
+        message.floor = info.floor
     return message

@@ -5,20 +5,24 @@ user's turn, and what follows can pose as the system. So every token of the comm
 behind its first character, which reads the same to a person and is no token to any tokenizer. Control characters, and
 characters that show nothing but steer, become visible.
 
-The completion then stands between two lines that carry a code made from the completion itself under a key: a policy
+The text then stands between two lines that carry a code made from the text itself under the judges' secret: a policy
 that writes completions can't write the line that would close its own.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-REVISION: Final = 1
+from reward_server.judge.secret import JudgeSecret
+
+REVISION: Final = 2
 """Raise it with every change of what a judge sees of a text: it is part of a reward's version."""
 
 TOKENS_FILE: Final = Path(__file__).with_name("special_tokens.txt")
@@ -46,10 +50,31 @@ def neutralise(text: str) -> str:
     return _token_starts().sub(r"\g<0> ", text)
 
 
-def code_for(text: str, key: bytes) -> str:
-    """Returns the code of the lines around a text: an HMAC, so the same for the same text, on every replica."""
-    digest = hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256")
-    return base64.b32encode(digest).decode().lower()[:CODE_CHARS]
+class Fence:
+    """Puts texts between lines that the texts themselves can't write.
+
+    Args:
+        secret: the judges' secret; the same one gives the same lines, on every replica.
+    """
+
+    def __init__(self, secret: JudgeSecret) -> None:
+        self._secret = secret
+
+    def block(self, title: str, text: str) -> str:
+        """Returns the neutralised text between `BEGIN <title> <code>` and `END <title> <code>`, each on its own line."""
+        title, text = " ".join(neutralise(title).split()), neutralise(text)
+        code = self._code(title, text)
+        return f"BEGIN {title} {code}\n{text}\nEND {title} {code}"
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns, as JSON-able data, all of the guard that shapes what a judge reads, and the secret's id."""
+        tokens = hashlib.sha256(TOKENS_FILE.read_bytes()).hexdigest()[:16]
+        return {"revision": REVISION, "tokens": tokens, "secret": self._secret.id}
+
+    def _code(self, title: str, text: str) -> str:
+        """Returns an HMAC of title and text: the same for the same, and unknown to whoever wrote the text."""
+        digest = hmac.digest(self._secret.key, f"{title}\0{text}".encode(), "sha256")
+        return base64.b32encode(digest).decode().lower()[:CODE_CHARS]
 
 
 @cache

@@ -33,6 +33,9 @@ class Scorer(Protocol):
 
     A scorer's constructor takes `(options, context)`: its own `Options` (see `reward_server.options`) and a `ScorerContext`. It must not do I/O;
     what is opened is opened in `start` and closed in `close`.
+
+    One that reads a conversational prompt with all its messages, whatever the view shows of the completion, says so by
+    `whole_prompts = True`; others are shown the last user message.
     """
 
     kind: ClassVar[str]  # its key in the configuration

@@ -32,6 +32,7 @@ class JudgeScorer:
     kind: ClassVar[str] = "judge"
     Options = JudgeScorerOptions
     cost_class = CostClass.JUDGE
+    whole_prompts: ClassVar[bool] = True
 
     def __init__(self, options: JudgeScorerOptions, context: ScorerContext) -> None:
         if options.judge not in context.judges:
@@ -44,10 +45,10 @@ class JudgeScorer:
         self.score_range: tuple[float, float] | None = self._judge.score_range
 
     async def start(self) -> None:
-        """Nothing to open: the server starts the engine that the judge asks."""
+        """Opens nothing: the server starts the engine that the judge asks."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Closes nothing."""
 
     def identity(self) -> Mapping[str, Any]:
         """Returns what shapes the judge's scores."""

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, model_validator
 
-from reward_server.domain import (
-    HEALTHY,
-    NO_COST,
-    Call,
-    CostClass,
-    Health,
-    Needs,
-    Sample,
-    Status,
-    Verdict,
-    abstained,
-    failed,
-    scored,
-)
+from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, Verdict, scored
 from reward_server.options import Options
 from reward_server.scorers.base import ScorerContext
+from reward_server.scorers.combining import carried, follow, missing
 
 FROM_CHEAP_TO_DEAR: Final = (CostClass.TRIVIAL, CostClass.COMPUTE, CostClass.JUDGE)
 
@@ -51,7 +39,8 @@ class Sum:
     """Adds up weighted scores of other rewards, each seen through its own view.
 
     A sum with a missing part is missing: half a sum would be a wrong number. It has failed if a part has, otherwise it
-    has abstained.
+    has abstained. It is blamed on the completion only where every missing part is: part by part, since each part's own
+    floor has stepped in before.
     """
 
     kind: ClassVar[str] = "sum"
@@ -85,52 +74,22 @@ class Sum:
 
     async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
         """Yields each sum as soon as its parts are there."""
-        arrived: asyncio.Queue[tuple[str, int, Verdict] | None] = asyncio.Queue()
-
-        async def follow(name: str) -> None:
-            try:
-                async for index, verdict in self._parts[name].score(samples, call):
-                    arrived.put_nowait((name, index, verdict))
-            finally:
-                arrived.put_nowait(None)
-
-        verdicts: list[dict[str, Verdict]] = [{} for _ in samples]
-        following = [asyncio.create_task(follow(name)) for name in self._parts]
-        try:
-            running = len(following)
-            while running:
-                item = await arrived.get()
-                if item is None:
-                    running -= 1
-                    continue
-                name, index, verdict = item
-                verdicts[index][name] = verdict
-                if len(verdicts[index]) == len(self._parts):
-                    yield index, self._combined(verdicts[index])
-            await asyncio.gather(*following)  # raises what one of them has raised
-        finally:
-            for task in following:
-                task.cancel()
-            await asyncio.gather(*following, return_exceptions=True)
+        async with aclosing(follow(self._parts, samples, call)) as followed:
+            async for index, verdicts in followed:
+                yield index, self._combined(verdicts)
 
     def _combined(self, verdicts: Mapping[str, Verdict]) -> Verdict:
         """Returns the sum of one sample's parts, or why there is none."""
-        parts = {name: verdicts[name].score for name in self._parts}
-        explanation = "\n".join(f"{name}: {verdicts[name].explanation}" for name in parts if verdicts[name].explanation)
-        cost = NO_COST
-        for verdict in verdicts.values():
-            cost += verdict.cost
-        total, missing = 0.0, []
-        for name, score in parts.items():
-            if score is None:
-                missing.append(name)
+        total, misses = 0.0, {}
+        for name, verdict in verdicts.items():
+            if verdict.score is None:
+                misses[name] = verdict
             else:
-                total += self._weights[name] * score  # not sum(): from Python 3.12 on it rounds in another way
-        if not missing:
-            return scored(total, explanation, parts=parts, cost=cost)
-        reason = "; ".join(f"part {name!r} is missing: {verdicts[name].status_reason}" for name in missing)
-        miss = failed if any(verdicts[name].status is Status.FAILED for name in missing) else abstained
-        return miss(reason, explanation, parts=parts, cost=cost)
+                total += self._weights[name] * verdict.score  # not sum(): from Python 3.12 on it rounds in another way
+        if not misses:
+            return scored(total, **carried(verdicts))
+        reason = "; ".join(f"part {name!r} is missing: {verdict.status_reason}" for name, verdict in misses.items())
+        return missing(reason, misses.values(), carried(verdicts))
 
     def _range(self) -> tuple[float, float] | None:
         low = high = 0.0

@@ -15,6 +15,7 @@ from shutil import copy
 import pytest
 
 import trainer.config
+from reward_server.judge.secret import read_secret
 from trainer.client import RewardClient
 from trainer.errors import RewardError
 
@@ -131,9 +132,9 @@ def test_keys_are_their_owners_alone_and_the_trainers_half_has_no_private_key(ma
 
 
 def test_keys_that_are_there_are_kept(machine: Path):
-    before = (machine / "keys/server/token.txt").read_text()
+    before = {path.name: path.read_bytes() for path in (machine / "keys/server").iterdir()}
     assert make_keys(machine / "keys", "localhost").returncode == 0
-    assert (machine / "keys/server/token.txt").read_text() == before
+    assert {path.name: path.read_bytes() for path in (machine / "keys/server").iterdir()} == before
 
 
 def test_a_key_maker_without_names_says_how_it_is_used(tmp_path: Path):
@@ -153,3 +154,12 @@ def test_a_key_maker_without_openssl_says_so(tmp_path: Path):
     )
     assert done.returncode != 0
     assert "needs openssl" in done.stderr
+
+
+def test_keys_made_before_there_were_judges_get_a_secret_too(tmp_path: Path):
+    make_keys(tmp_path / "keys", "localhost")
+    (tmp_path / "keys/server/judge-secret").unlink()
+    token = (tmp_path / "keys/server/token.txt").read_text()
+    make_keys(tmp_path / "keys", "localhost")
+    assert len(read_secret(tmp_path / "keys/server/judge-secret").key) == 64
+    assert (tmp_path / "keys/server/token.txt").read_text() == token

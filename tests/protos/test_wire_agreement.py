@@ -93,10 +93,12 @@ def test_numbers_that_json_does_not_know_arrive():
 
 
 PART_SCORES = st.dictionaries(st.sampled_from(["a", "b"]), st.none() | SCORES, max_size=2)
+FLAGS = st.lists(st.sampled_from(["floor", "clipped", "capped"]), unique=True, max_size=2).map(tuple)
+BLAMES = st.sampled_from(server.Blame)
 VERDICTS = st.one_of(
-    st.builds(server.scored, SCORES, TEXTS, parts=PART_SCORES),
-    st.builds(server.abstained, TEXTS, TEXTS, parts=PART_SCORES),
-    st.builds(server.failed, TEXTS, TEXTS, parts=PART_SCORES),
+    st.builds(server.scored, SCORES, TEXTS, parts=PART_SCORES, flags=FLAGS),
+    st.builds(server.abstained, TEXTS, TEXTS, parts=PART_SCORES, blame=BLAMES, flags=FLAGS),
+    st.builds(server.failed, TEXTS, TEXTS, parts=PART_SCORES, blame=BLAMES, flags=FLAGS),
 )
 
 
@@ -118,6 +120,8 @@ def test_the_client_reads_the_verdicts_that_the_server_gave(verdicts, how):
     assert read.explanations == [verdict.explanation for verdict in verdicts]
     for name, scores in read.parts.items():
         assert scores == [verdict.parts.get(name) for verdict in verdicts]
+    assert [set(read.flags_of(sample)) for sample in range(count)] == [set(verdict.flags) for verdict in verdicts]
+    assert [blame.value for blame in read.blames] == [verdict.blame.value for verdict in verdicts]
 
 
 @given(
@@ -127,15 +131,17 @@ def test_the_client_reads_the_verdicts_that_the_server_gave(verdicts, how):
     st.none() | st.tuples(SCORES, SCORES),
     st.sampled_from(server.CostClass),
     st.builds(server.Health, st.booleans(), TEXTS),
+    st.none() | SCORES,
 )
-def test_the_client_reads_the_rewards_that_the_server_lists(needs, score_range, cost_class, health):
-    served = ServedReward("r", "v1", "python", needs, score_range, cost_class, health, "in words")
+def test_the_client_reads_the_rewards_that_the_server_lists(needs, score_range, cost_class, health, floor):
+    served = ServedReward("r", "v1", "python", needs, score_range, cost_class, health, "in words", floor)
     catalog = trainer_catalog.catalog_from(convert.listing_from([served], Limits()), "here:1")
     read = catalog.rewards["r"]
     assert (set(read.required_columns), set(read.optional_columns)) == (needs.required_columns, needs.optional_columns)
     assert (read.reads_all_columns, read.reads_prompts) == (needs.all_columns, needs.prompts)
     assert (read.min_score, read.max_score) == (score_range or (None, None))
     assert read.cost_class.value == cost_class.value
+    assert read.floor == floor
     assert (read.health is trainer_catalog.Health.SERVING) == health.serving
     assert (read.health_reason, read.description) == (health.reason, "in words")
     assert catalog.max_completion_bytes == Limits().max_completion_bytes

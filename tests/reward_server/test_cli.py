@@ -126,8 +126,8 @@ def test_check_without_deep_asks_no_host_and_shows_no_version_that_hangs_on_one(
     assert "nothing wrong; the judges' hosts were not asked (--deep does)" in ended.out
     rows = [[cell.strip() for cell in line.split("│")] for line in ended.out.splitlines() if "│" in line]
     assert rows == [
-        ["", "relevant", "judge", "full", "prompts, gold", "0 to 9", "-", ""],
-        ["", "both", "sum", "-", "prompts, gold", "0 to 9", "-", ""],
+        ["", "relevant", "judge", "full", "prompts, gold", "0 to 1", "-", ""],
+        ["", "both", "sum", "-", "prompts, gold", "0 to 1", "-", ""],
     ]
 
 

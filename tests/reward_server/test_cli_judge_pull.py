@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 from commands import Commands
+from fake_ollama import FakeOllama
 
 from reward_server.cli import pulling
 from reward_server.engines.base import PullProgress
@@ -76,6 +77,19 @@ def test_without_a_terminal_each_part_is_one_line(judge_pull):
         "engines.box: pulling 8eeb52dfb3bb",
         "engines.box: success",
     ]
+
+
+def test_each_of_several_hosts_is_named(judge_pull, monkeypatch):
+    monkeypatch.setattr(pulling, "ENGINES", ENGINES)
+    with FakeOllama(model="one", present=False) as first, FakeOllama(model="one", present=False) as second:
+        Path("server.yaml").write_text(
+            CONFIG.replace("{model: one}", f"{{model: one, url: [{first.url}, {second.url}]}}")
+        )
+        ended = judge_pull("--judge", "first")
+    assert (ended.status, ended.out) == (0, "engines.box: the model is there\n")
+    lines = ended.err.splitlines()
+    assert f"engines.box ({first.url}): pulling manifest" in lines
+    assert f"engines.box ({second.url}): success" in lines
 
 
 def test_an_unknown_judge_is_named_beside_the_known(judge_pull):

@@ -47,7 +47,7 @@ def test_each_line_comes_back_with_its_verdicts_in_the_files_order(reward_server
     assert list(first["verdicts"]) == ["twice", "brevity"]
     assert first["verdicts"]["brevity"]["score"] == 1.0
     assert first["verdicts"]["twice"] == {
-        "score": 2.0, "status": "scored", "reason": "", "explanation": "", "parts": {"brevity": 1.0},
+        "score": 2.0, "status": "scored", "reason": "", "explanation": "", "parts": {"brevity": 1.0}, "flags": [],
     }  # fmt: skip
     assert second["verdicts"]["brevity"]["score"] == 0.75
 
@@ -56,7 +56,7 @@ def test_the_summary_goes_to_stderr(reward_server):
     write({"completion": "one two"}, {"completion": "one"})
     ended = reward_server("score", "--data", "data.jsonl", "--reward", "brevity")
     (row,) = [line for line in ended.err.splitlines() if "brevity" in line]
-    assert [cell.strip() for cell in row.split("│")][1:-1] == ["brevity", "2", "0", "0", "0.875", "0.75", "1"]
+    assert [cell.strip() for cell in row.split("│")][1:-1] == ["brevity", "2", "0", "0", "0.875", "0.75", "1", ""]
 
 
 def test_out_takes_the_lines_and_stdout_stays_free(reward_server):
@@ -178,7 +178,7 @@ def test_completions_of_one_prompt_in_a_row_are_a_group(tmp_path):
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 12))
 def test_batches_keep_the_order_part_no_group_and_are_no_larger_than_needed(group_sizes, size):
     groups = [group for group, count in enumerate(group_sizes) for _ in range(count)]
-    rows = [Row({}, Sample("x", group=group)) for group in groups]
+    rows = [Row({}, Sample("x", group=group), line) for line, group in enumerate(groups, start=1)]
     made = list(batches(rows, size))
     assert [index for batch in made for index in batch] == list(range(len(rows)))
     assert sum(len({groups[index] for index in batch}) for batch in made) == len(group_sizes)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from reward_server.config import load
 from reward_server.config.models import AuthSection, Drain, FileShape, Limits, RewardFrame, Tls, Workers
-from reward_server.judge.judge import JudgeOptions
+from reward_server.judge.options import JudgeOptions
 from reward_server.registry import BUILT_IN_ENGINES, BUILT_IN_SCORERS, ENGINES, SCORERS
 from reward_server.scorers.format import Pattern, Tags
 from reward_server.scorers.length import Step

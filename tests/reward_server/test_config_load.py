@@ -136,7 +136,7 @@ def test_a_whole_file_is_read(folder):
             GOOD + "listn: x",
             (
                 "server.yaml:2: listn: unknown key; did you mean 'listen'? known: auth, drain, engines, judges, "
-                "limits, listen, rewards, tls, workers"
+                "limits, listen, rewards, secret_file, tls, workers"
             ),
         ),
         # plain sections

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from protos.reward.v1 import reward_pb2 as pb
 from reward_server import convert
-from reward_server.convert.answers import COST_CLASS_TO_WIRE, STATUS_TO_WIRE, verdicts_from
+from reward_server.convert.answers import BLAME_TO_WIRE, COST_CLASS_TO_WIRE, STATUS_TO_WIRE, verdicts_from
 from reward_server.convert.texts import texts_from
-from reward_server.domain import Cost, CostClass, Sample, Status, abstained, failed, scored
+from reward_server.domain import Blame, Cost, CostClass, Sample, Status, abstained, failed, scored
 from reward_server.errors import MalformedRequest
 from reward_server.scoring import RewardResult, Selector
 
@@ -207,6 +207,11 @@ def test_every_status_and_cost_class_has_a_number_on_the_wire():
     assert 0 not in [*STATUS_TO_WIRE.values(), *COST_CLASS_TO_WIRE.values()]
 
 
+def test_every_blame_has_a_number_on_the_wire_and_only_unknown_is_none():
+    assert set(BLAME_TO_WIRE) == set(Blame)
+    assert [blame for blame, number in BLAME_TO_WIRE.items() if number == pb.BLAME_UNSPECIFIED] == [Blame.UNKNOWN]
+
+
 def test_verdicts_are_written_in_columns_each_reason_once():
     verdicts = [
         scored(0.1 + 0.2, "fine", parts={"a": 1.0, "b": 2.0}, cost=Cost(1.0, 1, 5.0, 10, 2)),
@@ -235,6 +240,22 @@ def test_a_piece_says_of_which_samples_it_is():
     message = verdicts_from(RewardResult("r", "v1", [scored(1.0, "why"), scored(2.0)], 1.0, indexes=[5, 3]))
     assert list(message.sample_indexes) == [5, 3]
     assert message.explanations[0].sample_index == 5
+
+
+def test_flags_name_their_samples_each_flag_once():
+    verdicts = [scored(1.0, flags=("clipped",)), scored(2.0), abstained("x", flags=("capped", "clipped", "clipped"))]
+    message = verdicts_from(RewardResult("r", "v1", verdicts, 1.0))
+    assert [(f.name, list(f.sample_indexes)) for f in message.flags] == [("clipped", [0, 2]), ("capped", [2])]
+    piece = verdicts_from(RewardResult("r", "v1", verdicts, 1.0, indexes=[9, 4, 7]))
+    assert [(f.name, list(f.sample_indexes)) for f in piece.flags] == [("clipped", [7, 9]), ("capped", [7])]
+
+
+def test_blame_is_told_of_missing_verdicts_only():
+    verdicts = [failed("away", blame=Blame.OUTAGE), scored(1.0), abstained("no gold", blame=Blame.REFERENCE)]
+    message = verdicts_from(RewardResult("r", "v1", verdicts, 1.0))
+    assert list(message.blames) == [pb.BLAME_OUTAGE, pb.BLAME_UNSPECIFIED, pb.BLAME_REFERENCE]
+    nobody = verdicts_from(RewardResult("r", "v1", [failed("late"), scored(1.0, "why")], 1.0))
+    assert list(nobody.blames) == []
 
 
 def test_plain_scores_leave_everything_else_empty():

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_server.engines.complaints import Addressee, Complaint, complaint_in, complaint_of, error_for
-from reward_server.engines.host import Reply
+from reward_server.engines.over_http.complaints import Addressee, Complaint, complaint_in, complaint_of, error_for
+from reward_server.engines.over_http.host import Reply
 from reward_server.errors import (
     EngineError,
     HostBusy,

@@ -1,4 +1,4 @@
-"""What is taken for a judge's verdict, and what is not: any text gives a score in range or a `BadAnswer`."""
+"""What is taken for a judge's grades in words, and what is not: any text gives grades in range or a `BadAnswer`."""
 
 from __future__ import annotations
 
@@ -11,80 +11,95 @@ from hypothesis import strategies as st
 
 from reward_server.errors import BadAnswer
 from reward_server.judge import verdicts
-from reward_server.judge.verdicts import Opinion, ScoreRange
+from reward_server.judge.rubric import Rubric
+from reward_server.judge.verdicts import Grades
 
-WHOLE = ScoreRange(0, 9)
-REAL = ScoreRange(-1.0, 1.0)
+CRITERIA = Rubric.model_validate(
+    {"criteria": [{"name": "right", "text": "It is right."}, {"name": "style", "text": "Style.", "scale": "0-9"}]}
+).criteria
 
+names = st.sampled_from(["reason", "grades", "right", "style"]) | st.text()
 jsonish = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["reason", "score"]) | st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["yes", "no"]),
+    lambda inner: st.lists(inner) | st.dictionaries(names, inner),
 )
-verdictish = st.fixed_dictionaries({}, optional={"reason": jsonish, "score": jsonish, "more": jsonish})
+gradesish = st.fixed_dictionaries({}, optional={"right": jsonish, "style": jsonish, "more": jsonish})
+verdictish = st.fixed_dictionaries({}, optional={"reason": jsonish, "grades": jsonish | gradesish, "more": jsonish})
 
 
-@given(st.text() | jsonish.map(json.dumps) | verdictish.map(json.dumps), st.sampled_from([WHOLE, REAL]))
-def test_any_text_is_a_score_in_range_or_no_verdict(text: str, scores: ScoreRange) -> None:
+def answer(right: object = "yes", style: object = 7, reason: object = "fine") -> str:
+    return json.dumps({"reason": reason, "grades": {"right": right, "style": style}})
+
+
+@given(st.text() | jsonish.map(json.dumps) | verdictish.map(json.dumps))
+def test_any_text_is_grades_in_range_or_none(text: str) -> None:
     with suppress(BadAnswer):
-        assert scores.low <= verdicts.read(text, scores).score <= scores.high
+        grades = verdicts.read(text, CRITERIA).grades
+        assert grades["right"] in ("yes", "no")
+        assert grades["style"] in range(10)
 
 
-@given(st.text(), st.integers(0, 9), st.sampled_from([None, 2]))
-def test_a_verdict_is_read_as_it_was_meant(reason: str, score: int, indent: int | None) -> None:
-    text = json.dumps({"reason": reason, "score": score}, indent=indent)
-    assert verdicts.read(text, WHOLE) == Opinion(reason, score)
-    assert verdicts.read(f"```json\n{text}\n```", WHOLE) == Opinion(reason, score)
-
-
-def test_the_form_of_the_recording_is_read() -> None:
-    text = '{\n  "reason": "Paris is the capital of France.",\n  "score": 1\n}'
-    assert verdicts.read(text, WHOLE) == Opinion("Paris is the capital of France.", 1.0)
+@given(st.text(), st.sampled_from(["yes", "no"]), st.integers(0, 9), st.sampled_from([None, 2]))
+def test_grades_are_read_as_they_were_meant(reason: str, right: str, style: int, indent: int | None) -> None:
+    said = {"reason": reason, "grades": {"right": right, "style": style}}
+    text = json.dumps(said, indent=indent)
+    assert verdicts.read(text, CRITERIA) == Grades(reason, {"right": right, "style": style})
+    assert verdicts.read(f"```json\n{text}\n```", CRITERIA).reason == reason
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "not the JSON asked for"),
-        ("9", "not an object of reason and score"),
-        ('{"reason": "good", "score"', "not the JSON asked for"),
-        ('{"score": 9}', "not an object of reason and score"),
-        ('{"reason": "x", "score": 9, "bonus": 1}', "not an object of reason and score"),
-        ('{"reason": "x", "score": 1, "score": 9}', "a key stands there twice"),
-        ('{"reason": "x", "score": 10}', "the score is not a whole number from 0 to 9"),
-        ('{"reason": "x", "score": -1}', "the score is not a whole number"),
-        ('{"reason": "x", "score": 4.5}', "the score is not a whole number"),
-        ('{"reason": "x", "score": "9"}', "the score is not a whole number"),
-        ('{"reason": "x", "score": true}', "the score is not a whole number"),
-        ('{"reason": "x", "score": null}', "the score is not a whole number"),
-        ('{"reason": "x", "score": NaN}', "NaN is not a number of JSON"),
-        ('{"reason": "x", "score": Infinity}', "Infinity is not a number of JSON"),
-        ('{"reason": "x", "score": 1e999}', "the score is not a whole number"),
-        ('{"reason": 3, "score": 3}', "the reason is no text"),
-        ('Here: {"reason": "x", "score": 9}', "not the JSON asked for"),
-        ('{"reason": "x", "score": 1} {"reason": "x", "score": 9}', "not the JSON asked for"),
+        ("9", "not an object of reason and grades"),
+        ('{"reason": "good", "grades"', "not the JSON asked for"),
+        ('{"grades": {"right": "yes", "style": 7}}', "not an object of reason and grades"),
+        ('{"reason": "x", "grades": {"right": "yes", "style": 7}, "bonus": 1}', "not an object of reason and grades"),
+        ('{"reason": "x", "grades": {"right": "no", "style": 7, "right": "yes"}}', "a key stands there twice"),
+        ('{"reason": "x", "grades": {"right": "yes"}}', "the grades are not those of right, style"),
+        ('{"reason": "x", "grades": [9, 9]}', "the grades are not those of right, style"),
+        (answer(right="maybe"), "the grade of right is neither yes nor no"),
+        (answer(right="Yes"), "the grade of right is neither yes nor no"),
+        (answer(right=True), "the grade of right is neither yes nor no"),
+        (answer(right=["yes"]), "the grade of right is neither yes nor no"),
+        (answer(style=10), "the grade of style is not a whole number from 0 to 9"),
+        (answer(style=-1), "the grade of style is not a whole number"),
+        (answer(style=4.5), "the grade of style is not a whole number"),
+        (answer(style="9"), "the grade of style is not a whole number"),
+        (answer(style=True), "the grade of style is not a whole number"),
+        (answer(style=None), "the grade of style is not a whole number"),
+        (answer(style=float("nan")), "NaN is not a number of JSON"),
+        (answer(style=float("inf")), "Infinity is not a number of JSON"),
+        (answer(style=0).replace("0}", "1e999}"), "the grade of style is not a whole number"),
+        (answer(reason=3), "the reason is no text"),
+        (f"Here: {answer()}", "not the JSON asked for"),
+        (f"{answer()} {answer()}", "not the JSON asked for"),
         ("[" * 100_000, "not the JSON asked for"),
-        ('{"reason": "x", "score": ' + "9" * 5000 + "}", "not the JSON asked for"),
+        (answer(style=0).replace("0}", "9" * 5000 + "}"), "not the JSON asked for"),
     ],
 )
 def test_what_is_no_verdict_says_why(text: str, words: str) -> None:
     with pytest.raises(BadAnswer) as refused:
-        verdicts.read(text, WHOLE)
+        verdicts.read(text, CRITERIA)
     assert words in str(refused.value)
     assert len(str(refused.value)) < 800
 
 
-def test_a_range_of_whole_numbers_takes_one_written_with_a_point() -> None:
-    assert verdicts.read('{"reason": "", "score": 7.0}', WHOLE).score == 7.0
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert verdicts.read(answer(style=7.0), CRITERIA).grades["style"] == 7
 
 
-def test_a_range_with_points_takes_any_number() -> None:
-    assert verdicts.read('{"reason": "", "score": -0.25}', REAL).score == -0.25
-    assert verdicts.schema(REAL, 80)["properties"]["score"]["type"] == "number"
-    assert verdicts.schema(WHOLE, 80)["properties"]["score"]["type"] == "integer"
-
-
-@given(st.integers(32, 4096))
-def test_a_reason_leaves_room_for_the_score(max_answer_tokens: int) -> None:
-    chars = verdicts.reason_chars(max_answer_tokens)
+@given(st.integers(64, 4096))
+def test_a_reason_leaves_room_for_the_grades(max_answer_tokens: int) -> None:
+    chars = verdicts.reason_chars(max_answer_tokens, CRITERIA)
     english_tokens = chars / 3.5
-    assert 0 < english_tokens < max_answer_tokens
+    assert 0 < english_tokens < max_answer_tokens - verdicts.FRAME_TOKENS
+
+
+def test_the_schema_asks_for_the_reason_first_and_for_every_grade() -> None:
+    properties = verdicts.schema(CRITERIA, 90)["properties"]
+    assert list(properties) == ["reason", "grades"]
+    assert properties["reason"]["maxLength"] == 90
+    assert properties["grades"]["required"] == ["right", "style"]
+    assert properties["grades"]["properties"]["right"]["enum"] == ["yes", "no"]
+    assert properties["grades"]["properties"]["style"] == {"type": "integer", "minimum": 0, "maximum": 9}

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recordings
-from fake_ollama import MODEL, FakeOllama
+from fake_host import FakeHost, Request, Response
+from fake_ollama import FakeOllama
 
-from reward_server.engines import chat_completions
-from reward_server.engines.base import ChatMessage, Question
-from reward_server.engines.complaints import Addressee
-from reward_server.engines.host import Reply
-from reward_server.engines.ollama import Ollama
-from reward_server.errors import BadAnswer, HostBusy, HostFailed, HostRefused, ModelMissing, PromptTooLong
+from reward_server.engines.base import Answer, ChatMessage, Place, Question
+from reward_server.engines.ollama.engine import Ollama
+from reward_server.engines.ollama.host import OllamaHost
+from reward_server.engines.ollama.options import OllamaOptions
+from reward_server.engines.over_http import chat_completions
+from reward_server.engines.over_http.complaints import Addressee
+from reward_server.engines.over_http.credentials import Secret
+from reward_server.engines.over_http.host import Reply
+from reward_server.errors import (
+    BadAnswer,
+    EngineError,
+    HostBusy,
+    HostFailed,
+    HostRefused,
+    ModelMissing,
+    PromptTooLong,
+)
+
+MODEL = "smollm2:135m"
 
 # Answers: (begin of the text, how it ended, tokens read, tokens written). Errors: (class, words of the message).
+# The class says what happens next: see NEXT below.
 CHAT: dict[str, tuple[Any, ...]] = {
     "chat/plain": ("No, Paris is", "length", 21, 4),
     "chat/stop by length": ("The story of", "length", 15, 3),
@@ -104,6 +121,27 @@ ELSEWHERE = {
 }
 
 
+# What comes next after an error: whether it is raised at once, whether it is an attempt, and whether its host is out.
+NEXT: dict[type[EngineError], str] = {
+    PromptTooLong: "raised",
+    HostRefused: "raised",
+    BadAnswer: "asked again",
+    HostFailed: "asked again",
+    HostBusy: "host out",
+    ModelMissing: "host out",
+}
+
+# Where log-probabilities were asked for: the tokens written, how many are listed at each, and the first logarithm.
+LOGPROBS: dict[str, tuple[list[str], list[int], float]] = {
+    "chat/logprobs": (["No"], [20], -0.767717),
+    # Listed before the grammar: the first quote, which it forced, is none of the twenty and stands beside them.
+    "chat/logprobs under an enum schema": (['"', "yes", '"'], [21, 20, 20], -6.667400),
+    "chat/logprobs at temperature 2": (["No"], [3], -0.767753),
+    "chat/logprobs without top": (["No", ","], [1, 1], -0.767753),
+    "openai/openai logprobs": (["No"], [5], -0.939691),
+}
+
+
 def recorded(where: str) -> dict[str, Any]:
     file, _, name = where.partition("/")
     return recordings.exchange(file, name)["response"]
@@ -115,34 +153,126 @@ def test_every_recording_has_its_line() -> None:
     assert there == CHAT.keys() | OPENAI.keys() | ELSEWHERE.keys()
 
 
+def asks_for_logprobs(where: str) -> bool:
+    file, _, name = where.partition("/")
+    return recordings.exchange(file, name)["request"].get("json", {}).get("logprobs") is True
+
+
+def test_every_recording_with_log_probabilities_has_its_line() -> None:
+    answered = {where for where in CHAT | OPENAI if not isinstance((CHAT | OPENAI)[where][0], type)}
+    assert {where for where in answered if asks_for_logprobs(where)} == LOGPROBS.keys()
+
+
+def test_every_error_has_what_comes_next() -> None:
+    assert {line[0] for line in (CHAT | OPENAI).values() if isinstance(line[0], type)} == NEXT.keys()
+
+
+class Replaying(FakeHost):
+    """Answers everything as recorded."""
+
+    recorded: Any
+
+    async def answer(self, _: Request) -> Response:
+        body, content_type = recordings.body_of(self.recorded), recordings.content_type_of(self.recorded)
+        return Response(self.recorded["status"], body, content_type)
+
+
 @pytest.fixture(scope="module")
-def host() -> Iterator[FakeOllama]:
-    with FakeOllama() as running:
+def replaying() -> Iterator[Replaying]:
+    with Replaying() as running:
         yield running
 
 
+@pytest.fixture
+async def host(replaying: Replaying) -> AsyncIterator[OllamaHost]:
+    options = OllamaOptions(model=MODEL, url=replaying.url)
+    host = OllamaHost("box", replaying.url, options, Secret("engines.box", "token", None, None, Path()))
+    await host.open()
+    yield host
+    await host.close()
+
+
+def agrees(answer: Answer, where: str) -> None:
+    """Asserts that an answer is what its line says."""
+    text, *rest = (CHAT | OPENAI)[where]
+    assert answer.text.startswith(text)
+    assert [answer.finish, answer.prompt_token_count, answer.decoded_token_count] == rest
+    if where not in LOGPROBS:
+        assert answer.positions == ()
+        return
+    tokens, listed, first = LOGPROBS[where]
+    assert [position.token for position in answer.positions] == tokens
+    assert [len(position.logprobs) for position in answer.positions] == listed
+    assert math.isclose(answer.positions[0].logprobs[tokens[0]], first, abs_tol=1e-6)
+    for position in answer.positions:
+        assert sum(map(math.exp, position.logprobs.values())) <= 1.0
+        assert list(position.logprobs.values()) == sorted(position.logprobs.values(), reverse=True)
+
+
 @pytest.mark.parametrize("where", CHAT)
-async def test_ollama_reads_a_recorded_chat(where: str, host: FakeOllama, tmp_path: Path) -> None:
-    engine = Ollama("box", Ollama.Options(model=MODEL, url=host.url), tmp_path)
-    await engine.start()
-    host.replay = recorded(where)
-    try:
-        question = Question((ChatMessage("user", "hi"),), max_tokens=4)
-        if isinstance(CHAT[where][0], type):
-            error, words = CHAT[where]
-            with pytest.raises(error) as raised:
-                await engine.ask(question, 30)
-            assert type(raised.value) is error
-            assert words in str(raised.value)
-            assert "engine `box`" in str(raised.value)
-        else:
-            answer = await engine.ask(question, 30)
-            text, *rest = CHAT[where]
-            assert answer.text.startswith(text)
-            assert [answer.finish, answer.prompt_token_count, answer.decoded_token_count] == rest
-    finally:
-        host.replay = None
+async def test_ollama_reads_a_recorded_chat(where: str, replaying: Replaying, host: OllamaHost) -> None:
+    replaying.recorded = recorded(where)
+    question = Question((ChatMessage("user", "hi"),), max_tokens=4)
+    if isinstance(CHAT[where][0], type):
+        error, words = CHAT[where]
+        with pytest.raises(error) as raised:
+            await host.send(question, 30)
+        assert type(raised.value) is error
+        assert words in str(raised.value)
+        assert "engine `box`" in str(raised.value)
+    else:
+        agrees(await host.send(question, 30), where)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[tuple[FakeOllama, Ollama]]:
+    with FakeOllama() as fake:
+        engine = Ollama("box", OllamaOptions(model=MODEL, url=fake.url, in_flight=1), tmp_path)
+        await engine.start()
+        fake.questions.clear()
+        yield fake, engine
         await engine.close()
+
+
+@pytest.mark.parametrize("where", [where for where, line in CHAT.items() if isinstance(line[0], type)])
+async def test_after_a_recorded_error_comes_what_its_class_says(where: str, engine: tuple[FakeOllama, Ollama]) -> None:
+    async def work(place: Place) -> Answer:
+        return await place.ask(Question((ChatMessage("user", "hi"),), max_tokens=4))
+
+    fake, pool = engine
+    fake.replay = recorded(where)
+    deadline = time.monotonic() + 60
+    with pytest.raises(EngineError) as raised:
+        await pool.run(work, affinity="", deadline=lambda: deadline, patience_s=0.0, attempts=2)
+    asked = sum(question["messages"][0]["content"] == "hi" for question in fake.questions)
+    outcome = (asked, raised.value.attempts)
+    assert outcome == {"raised": (1, 0), "asked again": (2, 2), "host out": (1, 0)}[NEXT[CHAT[where][0]]]
+
+
+@pytest.mark.parametrize(
+    ("where", "counts"),
+    [
+        ("context/over num_ctx 256, truncate false", (910, 256)),
+        ("context/over, several messages, truncate false", (336, 256)),
+        ("context/over 32768", (40006, 2048)),
+    ],
+)
+async def test_a_prompt_too_long_carries_both_counts(
+    where: str, counts: tuple[int, int], replaying: Replaying, host: OllamaHost
+) -> None:
+    replaying.recorded = recorded(where)
+    with pytest.raises(PromptTooLong) as raised:
+        await host.send(Question((ChatMessage("user", "hi"),), max_tokens=4), 30)
+    assert (raised.value.prompt_token_count, raised.value.context_tokens) == counts
+
+
+@pytest.mark.parametrize("where", ["context/over num_ctx 256, default", "context/over, several messages"])
+async def test_a_prompt_that_the_host_has_cut_is_no_answer(where: str, replaying: Replaying, host: OllamaHost) -> None:
+    replaying.recorded = recorded(where)
+    with pytest.raises(
+        HostRefused, match=r"it has cut the prompt in silence: it read \d+ tokens of a prompt of 300 words"
+    ):
+        await host.send(Question((ChatMessage("user", "The quick fox " * 100),), max_tokens=4), 30)
 
 
 @pytest.mark.parametrize("where", OPENAI)
@@ -156,7 +286,4 @@ def test_the_dialect_of_openai_reads_a_recorded_chat(where: str) -> None:
             chat_completions.read(reply, to)
         assert words in str(raised.value)
     else:
-        said = chat_completions.read(reply, to)
-        text, *rest = OPENAI[where]
-        assert said.text.startswith(text)
-        assert [said.finish, said.prompt_token_count, said.decoded_token_count] == rest
+        agrees(chat_completions.read(reply, to), where)

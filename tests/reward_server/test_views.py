@@ -81,6 +81,12 @@ def test_of_a_conversational_prompt_the_last_user_message_is_seen():
     assert View.ANSWER.show(Sample("x", prompt)).prompt == "c"
 
 
+def test_a_prompt_may_be_shown_whole_whatever_is_seen_of_the_completion():
+    prompt = [{"role": "system", "content": "a"}, {"role": "user", "content": "c"}]
+    (shown,) = View.ANSWER.show_all([Sample(assistant("<think>so</think>last"), prompt)], whole_prompts=True)
+    assert (shown.completion, shown.prompt) == ("last", prompt)
+
+
 def test_text_parts_are_joined_and_others_left_out():
     parts = [{"type": "text", "text": "a"}, {"type": "image", "image": 1}, {"type": "text", "text": "b"}]
     assert View.FULL.show(Sample(assistant(parts))).completion == "ab"

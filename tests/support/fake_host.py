@@ -1,16 +1,21 @@
-"""A real HTTP server for tests, in a thread of its own: answers come from a subclass, and it notices who hangs up."""
+"""A real HTTP server for tests, in a thread of its own: answers come from a subclass, and it notices who hangs up. It can
+go down and come back at the same address."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import h11
+
+CHUNKED_ABOVE_BYTES: Final = 2048
+"""As Go's server, which counts a longer body for nobody."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,10 @@ class HangUp(Exception):
 
 
 class FakeHost:
-    """`with FakeHost() as host:` serves on `host.url` until the block ends. Subclasses implement `answer`."""
+    """`with FakeHost() as host:` serves on `host.url` until the block ends. Subclasses implement `answer`.
+
+    What `answer` raised is raised again at the block's end: a broken fake is no fault of a host.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -50,21 +58,41 @@ class FakeHost:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
         self._ready = threading.Event()
-        self._stop = asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._end = asyncio.Event()
+        self._door: asyncio.Server | None = None
+        self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._broken: list[Exception] = []
+        # Never listens: it keeps the port for us while the host is down.
+        self._port_holder = socket.socket()
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     async def answer(self, request: Request) -> Response:
         raise NotImplementedError
 
+    def stop(self) -> None:
+        """Goes down as if killed: connections break, whatever they were about, and new ones are refused."""
+        self._on_loop(self._close_door())
+
+    def start(self) -> None:
+        """Comes back at the same address after `stop`."""
+        self._on_loop(self._open_door())
+
     def __enter__(self) -> Self:
+        self._port_holder.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._port_holder.getsockname()[1]}"
         self._thread.start()
         assert self._ready.wait(10), "the fake host did not start"
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(10)
         assert not self._thread.is_alive(), "the fake host did not stop"
+        if self._broken and failure is None:
+            raise self._broken[0]
+
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -72,21 +100,33 @@ class FakeHost:
             self._loop.run_until_complete(self._serve())
         finally:
             self._loop.close()
+            self._port_holder.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await self._open_door()
         self._ready.set()
-        await self._stop.wait()
-        server.close()
-        for task in list(self._connections):
+        await self._end.wait()
+        await self._close_door()
+
+    async def _open_door(self) -> None:
+        assert self._door is None, "the fake host is already up"
+        host, port = self._port_holder.getsockname()
+        self._door = await asyncio.start_server(self._connected, host, port, reuse_address=True, backlog=1024)
+
+    async def _close_door(self) -> None:
+        if self._door is None:
+            return
+        self._door.close()
+        self._door = None
+        for task, writer in self._writers.items():
+            writer.transport.abort()
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self._writers, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._talk(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        self._writers[task] = writer
+        task.add_done_callback(self._writers.pop)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)
@@ -100,6 +140,8 @@ class FakeHost:
                 connection.start_next_cycle()
         except (ConnectionError, h11.RemoteProtocolError):
             pass
+        except Exception as error:  # noqa: BLE001  # kept for the end of the block
+            self._broken.append(error)
         finally:
             writer.close()
             with suppress(ConnectionError):
@@ -154,11 +196,14 @@ class FakeHost:
         except HangUp:
             return False
         headers = [("content-type", response.content_type), *response.headers.items()]
-        if response.pieces is None:
+        chunked = response.pieces is not None or (
+            len(response.body) > CHUNKED_ABOVE_BYTES and response.declared_length is None
+        )
+        if chunked:
+            headers.append(("transfer-encoding", "chunked"))
+        else:
             length = len(response.body) if response.declared_length is None else response.declared_length
             headers.append(("content-length", str(length)))
-        else:
-            headers.append(("transfer-encoding", "chunked"))
         writer.write(connection.send(h11.Response(status_code=response.status, headers=headers)) or b"")
         if response.pieces is None:
             writer.write(connection.send(h11.Data(data=response.body)) or b"")

@@ -53,6 +53,8 @@ class FakeServer(reward_pb2_grpc.RewardServiceServicer):
         self.requests: list[pb.ScoreRequest] = []
         self.metadata: list[dict[str, str]] = []
         self.list_count = 0
+        self.away: dict[str, str] = {}  # rewards that it cannot serve now, and why
+        self.before_listing: Callable[[grpc.ServicerContext], object] = lambda _: None
         self.port = 0
         self.credentials: grpc.ServerCredentials | None = None
         self._server: grpc.Server | None = None
@@ -91,12 +93,20 @@ class FakeServer(reward_pb2_grpc.RewardServiceServicer):
 
     def ListRewards(self, request: Any, context: Any) -> pb.ListRewardsResponse:  # noqa: N802  # the contract's name
         self.list_count += 1
+        self.before_listing(context)
         return pb.ListRewardsResponse(
-            rewards=self.rewards,
+            rewards=map(self._listed, self.rewards),
             max_request_bytes=self.max_request_bytes,
             max_completion_bytes=self.max_completion_bytes,
             server_version="0",
         )
+
+    def _listed(self, reward: pb.Reward) -> pb.Reward:
+        listed = pb.Reward()
+        listed.CopyFrom(reward)
+        if reward.name in self.away:
+            listed.health, listed.health_reason = pb.HEALTH_NOT_SERVING, self.away[reward.name]
+        return listed
 
     def Score(self, request: pb.ScoreRequest, context: Any) -> pb.ScoreResponse:  # noqa: N802  # the contract's name
         with self._lock:
@@ -110,7 +120,9 @@ class FakeServer(reward_pb2_grpc.RewardServiceServicer):
         versions = {reward.name: reward.version for reward in self.rewards}
         scores = [float(len(item)) for item in decoded(request.batch.completions)]
         results = [
-            pb.RewardVerdicts(
+            unserved(selector.name, len(scores), self.away[selector.name])
+            if selector.name in self.away
+            else pb.RewardVerdicts(
                 name=selector.name,
                 version=versions[selector.name],
                 scores=scores,
@@ -138,7 +150,12 @@ def verdicts(name: str, scores: list[float | None], reasons: list[str], **fields
         version=f"{name}-1",
         scores=[math.nan if score is None else score for score in scores],
         statuses=[pb.STATUS_FAILED if score is None else pb.STATUS_SCORED for score in scores],
-        status_reasons=[reason for reason in reasons if reason],
-        status_reason_indexes=[1 + [r for r in reasons if r].index(reason) if reason else 0 for reason in reasons],
+        status_reasons=list(dict.fromkeys(filter(None, reasons))),
+        status_reason_indexes=[1 + list(dict.fromkeys(filter(None, reasons))).index(r) if r else 0 for r in reasons],
         **fields,
     )
+
+
+def unserved(name: str, count: int, reason: str) -> pb.RewardVerdicts:
+    """Verdicts that are all missing, since what would score them is away."""
+    return verdicts(name, [None] * count, [reason] * count, blames=[pb.BLAME_OUTAGE] * count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,39 @@ def exchanges(file: str) -> list[dict[str, Any]]:
 def exchange(file: str, name: str) -> dict[str, Any]:
     """Returns one exchange."""
     return next(found for found in exchanges(file) if found["name"] == name)
+
+
+def request_of(file: str, name: str) -> tuple[str, str, bytes | None]:
+    """Returns method, path and body of a recorded request. Texts that are only described are written out again."""
+    request = exchange(file, name)["request"]
+    if "raw" in request:  # bytes that are no UTF-8 stand there as \xff
+        body = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), request["raw"].encode())
+    elif "json" in request:
+        body = json.dumps(_written_out(request["json"], request["path"])).encode()
+    else:
+        body = None
+    return request["method"], request["path"], body
+
+
+def _written_out(described: dict[str, Any], path: str) -> dict[str, Any]:
+    """Returns the JSON of a request that the recording describes: "'some words ' repeated 100 times"."""
+    if isinstance(described.get("messages"), str):
+        words = {"role": "user", "content": "word " * 300}
+        brief = {"role": "system", "content": "Be brief."}, words, {"role": "assistant", "content": "Yes."}
+        messages = [*brief, {"role": "user", "content": "Reply now."}]
+    elif "content" in described:
+        text = re.fullmatch(r"'(.*)' repeated (\d+) times", described["content"])
+        assert text is not None, described["content"]
+        messages = [{"role": "user", "content": text[1] * int(text[2])}]
+    else:
+        return described
+    model = "smollm2:135m"
+    if path.startswith("/v1/"):
+        return {"model": model, "messages": messages, "max_tokens": described["max_tokens"]}
+    options = {"temperature": 0, "seed": 1, "num_predict": 4}
+    options |= {key: described[key] for key in ("num_predict", "num_ctx") if key in described}
+    fields = {key: described[key] for key in ("truncate", "shift") if key in described}
+    return {"model": model, "stream": False, "messages": messages, "options": options} | fields
 
 
 def body_of(response: dict[str, Any]) -> bytes:

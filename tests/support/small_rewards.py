@@ -99,6 +99,7 @@ def config_of(
         "limits": Limits(),
         "drain": Drain(notice_s=0.0, grace_s=5.0),
         "workers": Workers(count=1),
+        "secret_file": folder / "judge-secret",
         "engines": {},
         "judges": {},
         "rewards": rewards,

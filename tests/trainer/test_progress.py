@@ -65,6 +65,15 @@ def test_away_from_a_terminal_each_step_is_one_line():
     assert " gone, " in line
 
 
+def test_flags_of_a_step_are_counted_over_all_rewards_and_none_is_not_a_word():
+    console = plain()
+    flags = {"rewards/a/flags/floor": 2.0, "rewards/b/flags/floor": 1.0, "rewards/b/flags/clipped": 0.0}
+    with Progress(history(0.25, **flags), ["a", "b"], console) as progress:
+        progress.step()
+    assert "   floor 3   " in printed(console)
+    assert "clipped" not in printed(console)
+
+
 def test_a_terminal_shows_step_rewards_and_time_left():
     console = Console(file=StringIO(), width=100, force_terminal=True)
     steps = history(0.2, 0.6)

@@ -44,11 +44,16 @@ def folder(tmp_path: Path) -> RunFolder:
                 "rewards/brevity/mean": 0.1 * step,
                 "rewards/relevance/mean": 8 - step,
                 "rewards/relevance/missing": 1.0 if step == 3 else 0.0,
+                "rewards/relevance/flags/floor": 2.0 if step > 4 else 0.0,
             }
         )
     metrics.close()
     before = [
-        Sample("Why?", "Because " * 20, {"brevity": Note(0.1), "relevance": Note(None, reason="no answer in time")})
+        Sample(
+            "Why?",
+            "Because " * 20,
+            {"brevity": Note(0.1, flags=("clipped",)), "relevance": Note(None, reason="no answer in time")},
+        )
     ]
     after = [
         Sample("Why?", "Because.", {"brevity": Note(0.9), "relevance": Note(7.0, explanation="It is to the point.")})
@@ -84,7 +89,7 @@ def test_it_has_each_reward_first_and_last(folder: RunFolder):
 
 def test_it_has_the_completions_with_their_verdicts_and_reasons(folder: RunFolder):
     said = text(folder)
-    assert "brevity 0.10" in said
+    assert "brevity 0.10 · clipped" in said
     assert "relevance missing" in said
     assert "relevance: no answer in time" in said
     assert "relevance 7.00" in said
@@ -95,6 +100,18 @@ def test_it_counts_missing_verdicts_and_says_so_where_there_are_none(folder: Run
     assert "reward missing relevance 1" in text(folder)
     folder.metrics.write_text(folder.metrics.read_text().replace('"rewards/relevance/missing": 1.0', '"x": 0'))
     assert "every completion got a score from every reward" in text(folder)
+
+
+def test_it_counts_flagged_verdicts_where_there_are_some(folder: RunFolder):
+    assert "Flagged verdicts reward flag verdicts relevance floor 4" in text(folder)
+    folder.metrics.write_text(folder.metrics.read_text().replace("flags/floor", "x"))
+    assert "Flagged" not in text(folder)
+
+
+def test_samples_of_a_run_before_there_were_flags_are_read(folder: RunFolder):
+    folder.samples.write_text(re.sub(r',\s*"flags": \[[^]]*\]', "", folder.samples.read_text()))
+    (sample,), _ = folder.read_samples()
+    assert sample.verdicts["brevity"] == Note(0.1)
 
 
 def test_it_has_the_versions_of_the_rewards(folder: RunFolder):

@@ -45,6 +45,7 @@ def test_each_row_comes_back_with_its_verdicts(score, tmp_path: Path):
         "status": "scored",
         "reason": "",
         "explanation": "",
+        "flags": [],
         "version": "a-1",
     }
     assert second["verdicts"]["b"]["score"] == 1.0
@@ -59,6 +60,15 @@ def test_the_summary_has_mean_spread_and_the_reasons_of_what_is_missing(score, s
     assert row.split()[1:] == ["2", "2.000", "1.000", "1.000", "3.000", "1"]
     assert "missing of a: 1 x the judge was away" in done.output
     assert written(tmp_path)[1]["verdicts"]["a"]["score"] is None
+
+
+def test_flags_stand_with_their_verdicts_and_are_counted(score, server: FakeServer, tmp_path: Path):
+    flags = [pb.Flag(name="floor", sample_indexes=[1]), pb.Flag(name="clipped", sample_indexes=[1, 2])]
+    found = verdicts("a", [1.0, 0.0, 3.0], ["", "", ""], flags=flags)
+    server.script.append(lambda request, _: pb.ScoreResponse(results=[found], attempt_count=1))
+    done = score(*({"completion": "x"} for _ in range(3)))
+    assert [row["verdicts"]["a"]["flags"] for row in written(tmp_path)] == [[], ["floor", "clipped"], ["clipped"]]
+    assert "flagged in a: 2 x clipped\nflagged in a: 1 x floor" in done.output
 
 
 def test_completions_of_one_prompt_travel_together(score, server: FakeServer):

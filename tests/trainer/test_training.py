@@ -108,13 +108,19 @@ def test_samples_before_and_after_have_the_judges_words(small_run: Make, server:
     def judged(request: pb.ScoreRequest, _: Any) -> pb.ScoreResponse:
         found = verdicts("a", [7.0, None], ["", "the judge was away"])
         found.explanations.append(pb.Explanation(sample_index=0, text=b"well said"))
+        found.flags.add(name="clipped", sample_indexes=[0])
         return pb.ScoreResponse(results=[found], attempt_count=1)
 
     server.script.append(judged)
     run(small_run(rewards=remote(server)))
     samples = json.loads((tmp_path / "run" / "samples.json").read_text())
     assert [each["prompt"] for each in samples["before"]] == ["one", "two"]
-    assert samples["before"][0]["verdicts"]["a"] == {"score": 7.0, "reason": "", "explanation": "well said"}
+    assert samples["before"][0]["verdicts"]["a"] == {
+        "score": 7.0,
+        "reason": "",
+        "explanation": "well said",
+        "flags": ["clipped"],
+    }
     assert samples["before"][1]["verdicts"]["a"]["reason"] == "the judge was away"
     assert len(samples["after"]) == 2
     assert "well said" in (tmp_path / "run" / "report.html").read_text()

@@ -13,12 +13,13 @@ from trainer.client.batch import BatchFields
 from trainer.client.catalog import Catalog, CostClass, Health, RewardInfo
 from trainer.client.options import ClientKeywords, ClientOptions
 from trainer.client.sync import PendingScore, RewardClient
-from trainer.client.verdicts import Cost, RewardScores, ScoreResult, Status
+from trainer.client.verdicts import Blame, Cost, RewardScores, ScoreResult, Status
 
 __all__ = [
     "AioPendingScore",
     "AioRewardClient",
     "BatchFields",
+    "Blame",
     "Catalog",
     "ClientKeywords",
     "ClientOptions",

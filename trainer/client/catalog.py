@@ -47,6 +47,7 @@ class RewardInfo:
     health: Health = Health.UNKNOWN
     health_reason: str = ""
     description: str = ""
+    floor: float | None = None  # score of a completion that itself breaks its grader; None = it is missing
 
     def columns_of(self, given: Collection[str]) -> tuple[str, ...]:
         """Returns those of the given columns that travel to this reward. Raises `MissingColumn`."""
@@ -125,4 +126,5 @@ def _reward_from(reward: pb.Reward) -> RewardInfo:
         _HEALTHS.get(reward.health, Health.UNKNOWN),
         reward.health_reason,
         reward.description,
+        reward.floor if reward.HasField("floor") else None,
     )

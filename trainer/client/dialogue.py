@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -17,6 +17,7 @@ from trainer.client.options import ClientOptions
 from trainer.client.outage import Outage
 from trainer.client.plan import Chunk, Plan, plan
 from trainer.client.steps import Diagnose, Metadata, Method, Pause, Rpc, Send, Steps
+from trainer.client.unserved import Unserved, unserved_in
 from trainer.client.verdicts import Columns, ScoreResult
 from trainer.errors import DeadlineExceeded, MissingColumn, NotServed, ServerUnreachable, TooLarge, UnknownReward
 
@@ -101,10 +102,10 @@ class Dialogue:
 
     def _deliver(self, current: Plan, batch: Batch, request_id: str) -> Steps[list[pb.ScoreResponse] | Failure]:
         """Returns the answers to all chunks, or a failure that may come from an outdated plan."""
-        outage = Outage(self._options)
+        outage, unserved = Outage(self._options), Unserved(self._options)
         answers: list[pb.ScoreResponse | Failure] = [_NOT_SENT] * len(current.chunks)
         attempt = 0
-        while open_chunks := [index for index, answer in enumerate(answers) if isinstance(answer, Failure)]:
+        while open_chunks := [index for index, answer in enumerate(answers) if self._is_open(answer)]:
             metadata = self._call_metadata(batch, request_id, attempt)
             news = yield Send(tuple(self._score_rpc(current.chunks[i], batch, metadata) for i in open_chunks))
             for index, answer in zip(open_chunks, news, strict=True):
@@ -115,9 +116,19 @@ class Dialogue:
                 if worst.code in STALE_CODES:
                     return worst
                 yield from self._endure(worst, outage)
+            elif away := self._unserved_in(news):
+                yield from self._await_rewards(away, unserved, outage)
             attempt += 1
         outage.over()
+        unserved.over()
         return [answer for answer in answers if not isinstance(answer, Failure)]
+
+    def _is_open(self, answer: pb.ScoreResponse | Failure) -> bool:
+        """Returns whether a chunk has still to be sent: it failed, or lacks verdicts that a later try may bring."""
+        return isinstance(answer, Failure) or bool(self._unserved_in([answer]))
+
+    def _unserved_in(self, responses: Sequence[pb.ScoreResponse]) -> dict[str, str]:
+        return {} if self._options.on_outage == "missing" else unserved_in(responses)
 
     def _is_current(self, current: Plan, responses: Sequence[pb.ScoreResponse]) -> Steps[bool]:
         """Returns whether what was sent is what the rewards, as they answered, need."""
@@ -158,6 +169,23 @@ class Dialogue:
             cut_short = timeout_s < PROBE_TIMEOUT_S and probe.code is grpc.StatusCode.DEADLINE_EXCEEDED
             if not cut_short:  # else the failure before says more about the cause
                 failure = probe
+
+    def _await_rewards(self, reasons: Mapping[str, str], unserved: Unserved, outage: Outage) -> Steps[None]:
+        """Returns when it is time to ask a server again that lives, but could not serve some rewards.
+
+        Raises:
+            RewardUnavailable: They may not be waited for, or not any longer.
+        """
+        unserved.note(reasons)
+        while True:
+            unserved.goes_on()
+            yield Pause(min(PROBE_PAUSE_S, unserved.left_s))
+            probe = yield from self._ask_catalog(PROBE_TIMEOUT_S)
+            if isinstance(probe, Failure):
+                yield from self._endure(probe, outage)
+                return
+            if unserved.is_time(probe):
+                return
 
     def _score_rpc(self, chunk: Chunk, batch: Batch, metadata: Metadata) -> Rpc:
         deadline_s = self._options.deadline_s if batch.deadline_s is None else batch.deadline_s

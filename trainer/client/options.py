@@ -58,10 +58,11 @@ class ClientKeywords(TypedDict, total=False):
     deadline_s: float
     """Seconds that a call may take, 120 by default; starts anew when a call is sent again."""
     on_outage: OnOutage
-    """What happens when the server is away: `wait` (default) until it is back, `stop` with an error, or go on with
-    `missing` verdicts. Likewise when it lives but does not answer within `deadline_s`, where `wait` asks once more."""
+    """What happens when the server is away, or lives but cannot serve a reward since what scores it is away (the host of
+    a judge): `wait` (default) until it is back, `stop` with an error, or go on with `missing` verdicts. Likewise when it
+    lives but does not answer within `deadline_s`, where `wait` asks once more."""
     outage_limit_s: float
-    """Seconds to wait for it, 600 by default, before that is an error too."""
+    """Seconds to wait for either, 600 by default, before that is an error too."""
     progress: Progress | None
     """Is told, in words, about every five seconds of an outage; without, a warning is logged."""
 

@@ -20,6 +20,15 @@ class Status(StrEnum):
     FAILED = "failed"  # no score for a technical reason
 
 
+class Blame(StrEnum):
+    """What a missing verdict is owed to."""
+
+    UNKNOWN = "unknown"
+    COMPLETION = "completion"  # it breaks its grader, and the reward declares no floor for that
+    REFERENCE = "reference"  # the sample's own columns or prompt
+    OUTAGE = "outage"  # what would have scored it was away: a later call may do
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What the verdicts of one reward on one batch cost. Sums by `+`.
@@ -50,6 +59,12 @@ class RewardScores:
     explanations: list[str]  # N: what the scorer said (a judge's reason); empty = nothing
     parts: Mapping[str, list[float | None]]  # scores of a recipe's parts, N each; None = that part is missing
     cost: Cost
+    flags: Mapping[str, Sequence[int]]  # name -> positions of the samples that bear it, ascending
+    blames: list[Blame]  # N: what it is missing for; UNKNOWN where there is a score
+
+    def flags_of(self, sample: int) -> list[str]:
+        """Returns the flags of one sample."""
+        return [flag for flag, samples in self.flags.items() if sample in samples]
 
     def missing_counts(self) -> Counter[str]:
         """Returns how many verdicts are missing, by reason."""
@@ -89,6 +104,8 @@ class Columns:
         self.explanations = [""] * sample_count
         self.parts: dict[str, list[float | None]] = {}
         self.cost = Cost()
+        self.flags: dict[str, set[int]] = {}
+        self.blames = [Blame.UNKNOWN] * sample_count
 
     def fail(self, sample: int, reason: str) -> None:
         """Gives a sample a failed verdict."""
@@ -134,6 +151,11 @@ class Columns:
             column = self.parts.setdefault(part.name, [None] * len(self.scores))
             for place, score in zip(places, part.scores, strict=True):
                 column[place] = None if math.isnan(score) else score
+        for flag in verdicts.flags:
+            self.flags.setdefault(flag.name, set()).update(samples[index] for index in flag.sample_indexes)
+        if verdicts.blames:
+            for place, blame in zip(places, verdicts.blames, strict=True):
+                self.blames[place] = _BLAMES.get(blame, Blame.UNKNOWN)
 
     def done(self) -> RewardScores:
         """Returns what was collected."""
@@ -146,6 +168,8 @@ class Columns:
             self.explanations,
             self.parts,
             self.cost,
+            {flag: sorted(samples) for flag, samples in self.flags.items()},
+            self.blames,
         )
 
 
@@ -153,6 +177,12 @@ _STATUSES = {
     int(pb.STATUS_SCORED): Status.SCORED,
     int(pb.STATUS_ABSTAINED): Status.ABSTAINED,
     int(pb.STATUS_FAILED): Status.FAILED,
+}
+
+_BLAMES = {
+    int(pb.BLAME_COMPLETION): Blame.COMPLETION,
+    int(pb.BLAME_REFERENCE): Blame.REFERENCE,
+    int(pb.BLAME_OUTAGE): Blame.OUTAGE,
 }
 
 

@@ -24,19 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/reward/v1/reward.proto\x12\treward.v1\"\x85\x01\n\x0cScoreRequest\x12*\n\x07rewards\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardSelector\x12\x1f\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x10.reward.v1.Batch\x12\x13\n\x0b\x63hunk_index\x18\x03 \x01(\r\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\r\"e\n\rScoreResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardVerdicts\x12\x15\n\rattempt_count\x18\x02 \x01(\r\x12\x11\n\tserver_ms\x18\x03 \x01(\x01\"a\n\x12ScoreStreamRequest\x12*\n\x07rewards\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardSelector\x12\x1f\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x10.reward.v1.Batch\"X\n\x13ScoreStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardVerdicts\x12\x15\n\rattempt_count\x18\x02 \x01(\r\"8\n\x0eRewardSelector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\t\"\x90\x02\n\x05\x42\x61tch\x12*\n\x0b\x63ompletions\x18\x01 \x01(\x0b\x32\x15.reward.v1.TextColumn\x12&\n\x07prompts\x18\x02 \x01(\x0b\x32\x15.reward.v1.TextColumn\x12\x16\n\x0eprompt_indexes\x18\x03 \x03(\r\x12\x15\n\rgroup_indexes\x18\x04 \x03(\r\x12\"\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x11.reward.v1.Column\x12\x1f\n\x17\x63ompletion_token_counts\x18\x06 \x03(\r\x12\x1d\n\x15\x63ompletions_truncated\x18\x07 \x03(\x08\x12 \n\x18replaced_surrogate_count\x18\x08 \x01(\r\"_\n\nTextColumn\x12\r\n\x05texts\x18\x01 \x03(\x0c\x12\x16\n\x0emessage_counts\x18\x02 \x03(\x11\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1b\n\x13message_extras_json\x18\x04 \x03(\x0c\"+\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bvalues_json\x18\x02 \x01(\x0c\"\xa6\x02\n\x0eRewardVerdicts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0esample_indexes\x18\x03 \x03(\r\x12\x0e\n\x06scores\x18\x04 \x03(\x01\x12#\n\x08statuses\x18\x05 \x03(\x0e\x32\x11.reward.v1.Status\x12\x16\n\x0estatus_reasons\x18\x06 \x03(\t\x12\x1d\n\x15status_reason_indexes\x18\x07 \x03(\r\x12,\n\x0c\x65xplanations\x18\x08 \x03(\x0b\x32\x16.reward.v1.Explanation\x12$\n\x05parts\x18\t \x03(\x0b\x32\x15.reward.v1.PartScores\x12\x1d\n\x04\x63ost\x18\n \x01(\x0b\x32\x0f.reward.v1.Cost\"1\n\x0b\x45xplanation\x12\x14\n\x0csample_index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\x0c\"*\n\nPartScores\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\"\x8f\x01\n\x04\x43ost\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x18\n\x10judge_call_count\x18\x03 \x01(\r\x12\x10\n\x08judge_ms\x18\x04 \x01(\x01\x12\x1a\n\x12prompt_token_count\x18\x05 \x01(\x04\x12\x1b\n\x13\x64\x65\x63oded_token_count\x18\x06 \x01(\x04\"\x14\n\x12ListRewardsRequest\"\x8a\x01\n\x13ListRewardsResponse\x12\"\n\x07rewards\x18\x01 \x03(\x0b\x32\x11.reward.v1.Reward\x12\x19\n\x11max_request_bytes\x18\x02 \x01(\x04\x12\x1c\n\x14max_completion_bytes\x18\x03 \x01(\x04\x12\x16\n\x0eserver_version\x18\x04 \x01(\t\"\xe0\x02\n\x06Reward\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x18\n\x10required_columns\x18\x04 \x03(\t\x12\x18\n\x10optional_columns\x18\x05 \x03(\t\x12\x19\n\x11reads_all_columns\x18\x06 \x01(\x08\x12\x15\n\rreads_prompts\x18\x07 \x01(\x08\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12(\n\ncost_class\x18\n \x01(\x0e\x32\x14.reward.v1.CostClass\x12!\n\x06health\x18\x0b \x01(\x0e\x32\x11.reward.v1.Health\x12\x15\n\rhealth_reason\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\r \x01(\tB\x0c\n\n_min_scoreB\x0c\n\n_max_score*\\\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rSTATUS_SCORED\x10\x01\x12\x14\n\x10STATUS_ABSTAINED\x10\x02\x12\x11\n\rSTATUS_FAILED\x10\x03*m\n\tCostClass\x12\x1a\n\x16\x43OST_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OST_CLASS_TRIVIAL\x10\x01\x12\x16\n\x12\x43OST_CLASS_COMPUTE\x10\x02\x12\x14\n\x10\x43OST_CLASS_JUDGE\x10\x03*L\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x16\n\x12HEALTH_NOT_SERVING\x10\x02\x32\xe9\x01\n\rRewardService\x12:\n\x05Score\x12\x17.reward.v1.ScoreRequest\x1a\x18.reward.v1.ScoreResponse\x12N\n\x0bScoreStream\x12\x1d.reward.v1.ScoreStreamRequest\x1a\x1e.reward.v1.ScoreStreamResponse0\x01\x12L\n\x0bListRewards\x12\x1d.reward.v1.ListRewardsRequest\x1a\x1e.reward.v1.ListRewardsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/reward/v1/reward.proto\x12\treward.v1\"\x85\x01\n\x0cScoreRequest\x12*\n\x07rewards\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardSelector\x12\x1f\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x10.reward.v1.Batch\x12\x13\n\x0b\x63hunk_index\x18\x03 \x01(\r\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\r\"e\n\rScoreResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardVerdicts\x12\x15\n\rattempt_count\x18\x02 \x01(\r\x12\x11\n\tserver_ms\x18\x03 \x01(\x01\"a\n\x12ScoreStreamRequest\x12*\n\x07rewards\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardSelector\x12\x1f\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x10.reward.v1.Batch\"X\n\x13ScoreStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.reward.v1.RewardVerdicts\x12\x15\n\rattempt_count\x18\x02 \x01(\r\"8\n\x0eRewardSelector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\t\"\x90\x02\n\x05\x42\x61tch\x12*\n\x0b\x63ompletions\x18\x01 \x01(\x0b\x32\x15.reward.v1.TextColumn\x12&\n\x07prompts\x18\x02 \x01(\x0b\x32\x15.reward.v1.TextColumn\x12\x16\n\x0eprompt_indexes\x18\x03 \x03(\r\x12\x15\n\rgroup_indexes\x18\x04 \x03(\r\x12\"\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x11.reward.v1.Column\x12\x1f\n\x17\x63ompletion_token_counts\x18\x06 \x03(\r\x12\x1d\n\x15\x63ompletions_truncated\x18\x07 \x03(\x08\x12 \n\x18replaced_surrogate_count\x18\x08 \x01(\r\"_\n\nTextColumn\x12\r\n\x05texts\x18\x01 \x03(\x0c\x12\x16\n\x0emessage_counts\x18\x02 \x03(\x11\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1b\n\x13message_extras_json\x18\x04 \x03(\x0c\"+\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bvalues_json\x18\x02 \x01(\x0c\"\xe8\x02\n\x0eRewardVerdicts\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0esample_indexes\x18\x03 \x03(\r\x12\x0e\n\x06scores\x18\x04 \x03(\x01\x12#\n\x08statuses\x18\x05 \x03(\x0e\x32\x11.reward.v1.Status\x12\x16\n\x0estatus_reasons\x18\x06 \x03(\t\x12\x1d\n\x15status_reason_indexes\x18\x07 \x03(\r\x12,\n\x0c\x65xplanations\x18\x08 \x03(\x0b\x32\x16.reward.v1.Explanation\x12$\n\x05parts\x18\t \x03(\x0b\x32\x15.reward.v1.PartScores\x12\x1d\n\x04\x63ost\x18\n \x01(\x0b\x32\x0f.reward.v1.Cost\x12\x1e\n\x05\x66lags\x18\x0b \x03(\x0b\x32\x0f.reward.v1.Flag\x12 \n\x06\x62lames\x18\x0c \x03(\x0e\x32\x10.reward.v1.Blame\",\n\x04\x46lag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0esample_indexes\x18\x02 \x03(\r\"1\n\x0b\x45xplanation\x12\x14\n\x0csample_index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\x0c\"*\n\nPartScores\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\"\x8f\x01\n\x04\x43ost\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x10\n\x08queue_ms\x18\x02 \x01(\x01\x12\x18\n\x10judge_call_count\x18\x03 \x01(\r\x12\x10\n\x08judge_ms\x18\x04 \x01(\x01\x12\x1a\n\x12prompt_token_count\x18\x05 \x01(\x04\x12\x1b\n\x13\x64\x65\x63oded_token_count\x18\x06 \x01(\x04\"\x14\n\x12ListRewardsRequest\"\x8a\x01\n\x13ListRewardsResponse\x12\"\n\x07rewards\x18\x01 \x03(\x0b\x32\x11.reward.v1.Reward\x12\x19\n\x11max_request_bytes\x18\x02 \x01(\x04\x12\x1c\n\x14max_completion_bytes\x18\x03 \x01(\x04\x12\x16\n\x0eserver_version\x18\x04 \x01(\t\"\xfe\x02\n\x06Reward\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x18\n\x10required_columns\x18\x04 \x03(\t\x12\x18\n\x10optional_columns\x18\x05 \x03(\t\x12\x19\n\x11reads_all_columns\x18\x06 \x01(\x08\x12\x15\n\rreads_prompts\x18\x07 \x01(\x08\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12(\n\ncost_class\x18\n \x01(\x0e\x32\x14.reward.v1.CostClass\x12!\n\x06health\x18\x0b \x01(\x0e\x32\x11.reward.v1.Health\x12\x15\n\rhealth_reason\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\r \x01(\t\x12\x12\n\x05\x66loor\x18\x0e \x01(\x01H\x02\x88\x01\x01\x42\x0c\n\n_min_scoreB\x0c\n\n_max_scoreB\x08\n\x06_floor*\\\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rSTATUS_SCORED\x10\x01\x12\x14\n\x10STATUS_ABSTAINED\x10\x02\x12\x11\n\rSTATUS_FAILED\x10\x03*[\n\x05\x42lame\x12\x15\n\x11\x42LAME_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42LAME_COMPLETION\x10\x01\x12\x13\n\x0f\x42LAME_REFERENCE\x10\x02\x12\x10\n\x0c\x42LAME_OUTAGE\x10\x03*m\n\tCostClass\x12\x1a\n\x16\x43OST_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OST_CLASS_TRIVIAL\x10\x01\x12\x16\n\x12\x43OST_CLASS_COMPUTE\x10\x02\x12\x14\n\x10\x43OST_CLASS_JUDGE\x10\x03*L\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x16\n\x12HEALTH_NOT_SERVING\x10\x02\x32\xe9\x01\n\rRewardService\x12:\n\x05Score\x12\x17.reward.v1.ScoreRequest\x1a\x18.reward.v1.ScoreResponse\x12N\n\x0bScoreStream\x12\x1d.reward.v1.ScoreStreamRequest\x1a\x1e.reward.v1.ScoreStreamResponse0\x01\x12L\n\x0bListRewards\x12\x1d.reward.v1.ListRewardsRequest\x1a\x1e.reward.v1.ListRewardsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.reward.v1.reward_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=2003
-  _globals['_STATUS']._serialized_end=2095
-  _globals['_COSTCLASS']._serialized_start=2097
-  _globals['_COSTCLASS']._serialized_end=2206
-  _globals['_HEALTH']._serialized_start=2208
-  _globals['_HEALTH']._serialized_end=2284
+  _globals['_STATUS']._serialized_start=2145
+  _globals['_STATUS']._serialized_end=2237
+  _globals['_BLAME']._serialized_start=2239
+  _globals['_BLAME']._serialized_end=2330
+  _globals['_COSTCLASS']._serialized_start=2332
+  _globals['_COSTCLASS']._serialized_end=2441
+  _globals['_HEALTH']._serialized_start=2443
+  _globals['_HEALTH']._serialized_end=2519
   _globals['_SCOREREQUEST']._serialized_start=45
   _globals['_SCOREREQUEST']._serialized_end=178
   _globals['_SCORERESPONSE']._serialized_start=180
@@ -54,19 +56,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLUMN']._serialized_start=902
   _globals['_COLUMN']._serialized_end=945
   _globals['_REWARDVERDICTS']._serialized_start=948
-  _globals['_REWARDVERDICTS']._serialized_end=1242
-  _globals['_EXPLANATION']._serialized_start=1244
-  _globals['_EXPLANATION']._serialized_end=1293
-  _globals['_PARTSCORES']._serialized_start=1295
-  _globals['_PARTSCORES']._serialized_end=1337
-  _globals['_COST']._serialized_start=1340
-  _globals['_COST']._serialized_end=1483
-  _globals['_LISTREWARDSREQUEST']._serialized_start=1485
-  _globals['_LISTREWARDSREQUEST']._serialized_end=1505
-  _globals['_LISTREWARDSRESPONSE']._serialized_start=1508
-  _globals['_LISTREWARDSRESPONSE']._serialized_end=1646
-  _globals['_REWARD']._serialized_start=1649
-  _globals['_REWARD']._serialized_end=2001
-  _globals['_REWARDSERVICE']._serialized_start=2287
-  _globals['_REWARDSERVICE']._serialized_end=2520
+  _globals['_REWARDVERDICTS']._serialized_end=1308
+  _globals['_FLAG']._serialized_start=1310
+  _globals['_FLAG']._serialized_end=1354
+  _globals['_EXPLANATION']._serialized_start=1356
+  _globals['_EXPLANATION']._serialized_end=1405
+  _globals['_PARTSCORES']._serialized_start=1407
+  _globals['_PARTSCORES']._serialized_end=1449
+  _globals['_COST']._serialized_start=1452
+  _globals['_COST']._serialized_end=1595
+  _globals['_LISTREWARDSREQUEST']._serialized_start=1597
+  _globals['_LISTREWARDSREQUEST']._serialized_end=1617
+  _globals['_LISTREWARDSRESPONSE']._serialized_start=1620
+  _globals['_LISTREWARDSRESPONSE']._serialized_end=1758
+  _globals['_REWARD']._serialized_start=1761
+  _globals['_REWARD']._serialized_end=2143
+  _globals['_REWARDSERVICE']._serialized_start=2522
+  _globals['_REWARDSERVICE']._serialized_end=2755
 # @@protoc_insertion_point(module_scope)

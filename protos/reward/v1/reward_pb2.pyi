@@ -69,6 +69,38 @@ STATUS_FAILED: Status.ValueType  # 3
 """No score for a technical reason (time-out, crash, exception, a dead host, a text over the limit)."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
+class _Blame:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BlameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Blame.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BLAME_UNSPECIFIED: _Blame.ValueType  # 0
+    """Not known: never held against the completion. A reader takes values it does not know for this one."""
+    BLAME_COMPLETION: _Blame.ValueType  # 1
+    """The completion breaks its grader: again, alone, while the grader serves others. Where the reward declares a floor,
+    such a verdict is SCORED at it and has the flag "floor"; here only where it declares none.
+    """
+    BLAME_REFERENCE: _Blame.ValueType  # 2
+    """The sample's own columns or prompt: an empty reference, a task too long to be read."""
+    BLAME_OUTAGE: _Blame.ValueType  # 3
+    """What would have scored it is away (a judge's host), the server itself is not: the same call may succeed later."""
+
+class Blame(_Blame, metaclass=_BlameEnumTypeWrapper):
+    """What a missing verdict is owed to. It decides what is done about it: wait, mend the data, or let the completion bear it."""
+
+BLAME_UNSPECIFIED: Blame.ValueType  # 0
+"""Not known: never held against the completion. A reader takes values it does not know for this one."""
+BLAME_COMPLETION: Blame.ValueType  # 1
+"""The completion breaks its grader: again, alone, while the grader serves others. Where the reward declares a floor,
+such a verdict is SCORED at it and has the flag "floor"; here only where it declares none.
+"""
+BLAME_REFERENCE: Blame.ValueType  # 2
+"""The sample's own columns or prompt: an empty reference, a task too long to be read."""
+BLAME_OUTAGE: Blame.ValueType  # 3
+"""What would have scored it is away (a judge's host), the server itself is not: the same call may succeed later."""
+Global___Blame: _TypeAlias = Blame  # noqa: Y015
+
 class _CostClass:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -431,6 +463,8 @@ class RewardVerdicts(_message.Message):
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    BLAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The reward's name."""
     version: _builtins.str
@@ -467,6 +501,14 @@ class RewardVerdicts(_message.Message):
     def cost(self) -> Global___Cost:
         """What these verdicts cost."""
 
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flag]:
+        """What a person should be able to count, each name once, verdicts with and without a score alike."""
+
+    @_builtins.property
+    def blames(self) -> _containers.RepeatedScalarFieldContainer[Global___Blame.ValueType]:
+        """M entries: what a missing verdict is owed to, BLAME_UNSPECIFIED where there is a score. Empty means all unspecified."""
+
     def __init__(
         self,
         *,
@@ -480,14 +522,46 @@ class RewardVerdicts(_message.Message):
         explanations: _abc.Iterable[Global___Explanation] | None = ...,
         parts: _abc.Iterable[Global___PartScores] | None = ...,
         cost: Global___Cost | None = ...,
+        flags: _abc.Iterable[Global___Flag] | None = ...,
+        blames: _abc.Iterable[Global___Blame.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "explanations", b"explanations", "name", b"name", "parts", b"parts", "sample_indexes", b"sample_indexes", "scores", b"scores", "status_reason_indexes", b"status_reason_indexes", "status_reasons", b"status_reasons", "statuses", b"statuses", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blames", b"blames", "cost", b"cost", "explanations", b"explanations", "flags", b"flags", "name", b"name", "parts", b"parts", "sample_indexes", b"sample_indexes", "scores", b"scores", "status_reason_indexes", b"status_reason_indexes", "status_reasons", b"status_reasons", "statuses", b"statuses", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RewardVerdicts: _TypeAlias = RewardVerdicts  # noqa: Y015
+
+@_typing.final
+class Flag(_message.Message):
+    """A mark that some verdicts bear."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SAMPLE_INDEXES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"floor" (scored at the floor, since the completion breaks its grader), "prefiltered" (settled without asking the
+    judge), "cut_for_judge" (the judge has not seen all of it), and whatever else a scorer has to tell.
+    """
+    @_builtins.property
+    def sample_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions of the samples in the batch, ascending."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sample_indexes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sample_indexes", b"sample_indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Flag: _TypeAlias = Flag  # noqa: Y015
 
 @_typing.final
 class Explanation(_message.Message):
@@ -657,6 +731,7 @@ class Reward(_message.Message):
     HEALTH_FIELD_NUMBER: _builtins.int
     HEALTH_REASON_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    FLOOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -679,6 +754,8 @@ class Reward(_message.Message):
     """Why not, and the remedy."""
     description: _builtins.str
     """The configuration's own words on it."""
+    floor: _builtins.float
+    """The score of a completion that itself breaks its grader; absent: such a verdict is missing."""
     @_builtins.property
     def required_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Columns without which it cannot score."""
@@ -703,15 +780,20 @@ class Reward(_message.Message):
         health: Global___Health.ValueType = ...,
         health_reason: _builtins.str = ...,
         description: _builtins.str = ...,
+        floor: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "max_score", b"max_score", "min_score", b"min_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_floor", b"_floor", "_max_score", b"_max_score", "_min_score", b"_min_score", "floor", b"floor", "max_score", b"max_score", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "cost_class", b"cost_class", "description", b"description", "health", b"health", "health_reason", b"health_reason", "kind", b"kind", "max_score", b"max_score", "min_score", b"min_score", "name", b"name", "optional_columns", b"optional_columns", "reads_all_columns", b"reads_all_columns", "reads_prompts", b"reads_prompts", "required_columns", b"required_columns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_floor", b"_floor", "_max_score", b"_max_score", "_min_score", b"_min_score", "cost_class", b"cost_class", "description", b"description", "floor", b"floor", "health", b"health", "health_reason", b"health_reason", "kind", b"kind", "max_score", b"max_score", "min_score", b"min_score", "name", b"name", "optional_columns", b"optional_columns", "reads_all_columns", b"reads_all_columns", "reads_prompts", b"reads_prompts", "required_columns", b"required_columns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__floor: _TypeAlias = _typing.Literal["floor"]  # noqa: Y015
+    _WhichOneofArgType__floor: _TypeAlias = _typing.Literal["_floor", b"_floor"]  # noqa: Y015
     _WhichOneofReturnType__max_score: _TypeAlias = _typing.Literal["max_score"]  # noqa: Y015
     _WhichOneofArgType__max_score: _TypeAlias = _typing.Literal["_max_score", b"_max_score"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__floor) -> _WhichOneofReturnType__floor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_score) -> _WhichOneofReturnType__max_score | None: ...
     @_typing.overload

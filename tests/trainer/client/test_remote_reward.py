@@ -348,6 +348,36 @@ def test_metrics_are_logged_once_per_call_and_missing_scores_per_reward(server):
     assert all(type(value) is float for value in metrics.values())
 
 
+def test_a_flag_once_seen_is_counted_in_every_batch(server):
+    function = remote_reward(server.target, "a")
+    server.script += [only_some(1.0, 0.0, flags=[pb.Flag(name="floor", sample_indexes=[1])]), only_some(1.0, 2.0)]
+    logged: list[dict[str, float]] = []
+
+    for number in range(2):
+        logged.append({})
+        function(completions=["x", str(number)], log_metric=logged[-1].__setitem__)
+
+    assert [metrics["rewards/a/flags/floor"] for metrics in logged] == [1.0, 0.0]
+
+
+def test_a_score_at_the_floor_is_no_gap_and_is_warned_of_once(server, caplog):
+    function = remote_reward(server.target, "a")
+    said = {
+        "flags": [pb.Flag(name="floor", sample_indexes=[1])],
+        "explanations": [pb.Explanation(sample_index=1, text=b"no usable answer, twice")],
+    }
+    server.script += [only_some(1.0, -1.0, **said)] * 2
+    table: dict[str, list[str]] = {}
+
+    with caplog.at_level(logging.WARNING):
+        scores = [function(completions=["x", str(n)], log_extra=table.__setitem__) for n in range(2)]
+
+    assert scores == [[1.0, -1.0]] * 2
+    assert table == {"a/reason": ["", "[floor] no usable answer, twice"]}
+    words = "1 of 2 completions broke their grader and have its floor as their score, -1: no usable answer, twice"
+    assert caplog.text.count(words) == 1
+
+
 def test_reasons_stand_in_trls_table_one_per_completion(server):
     table: dict[str, list[str]] = {}
     words = [pb.Explanation(sample_index=0, text=b"clear and short")]

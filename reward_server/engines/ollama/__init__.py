@@ -1,0 +1,1 @@
+"""The engine `ollama`: models on Ollama hosts, through its own API."""

@@ -1,0 +1,1 @@
+"""The engine `openai`: models on servers that speak OpenAI's API."""

@@ -1,0 +1,52 @@
+"""The engine `openai`: a judge's model on one or several servers that speak OpenAI's `/chat/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from reward_server.engines.openai.host import OpenAIHost
+from reward_server.engines.openai.options import OpenAIOptions
+from reward_server.engines.over_http.credentials import Secret
+from reward_server.engines.pool.pool import EnginePool
+
+
+class OpenAI(EnginePool):
+    """Does work by a model on servers that speak OpenAI's API."""
+
+    kind: ClassVar[str] = "openai"
+    Options = OpenAIOptions
+
+    def __init__(self, name: str, options: OpenAIOptions, folder: Path) -> None:
+        self._options = options
+        self._key = Secret(f"engines.{name}", "api_key", options.api_key_env, options.api_key_file, folder)
+        super().__init__(
+            name,
+            [OpenAIHost(name, url, options, self._key) for url in options.urls],
+            context_tokens=None,
+            in_flight=options.slots,
+            max_in_flight=options.max_in_flight,
+            on_model_change=options.on_model_change,
+        )
+
+    async def start(self) -> None:
+        """Gets the servers ready, see `EnginePool.start`. Raises `ConfigError` where the key can't be read."""
+        self._key.bearer_header()
+        await super().start()
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns where the model is, its name, what is loaded under it where the servers tell, and the options.
+
+        `served` is None until a server has been looked at, and where none tells more than the name: then nothing but
+        the URLs tells one model of that name from another, so they are of the identity.
+        """
+        return {
+            "engine": self.kind,
+            "urls": sorted(self._options.urls),
+            "model": self._options.model,
+            "served": self.digest,
+            "structured": self._options.structured,
+            "top_logprobs": self._options.top_logprobs,
+            "options": dict(self._options.options),
+        }

@@ -1,0 +1,1 @@
+"""A pool of hosts of one model: where work waits, is done, confirmed, and tried again."""

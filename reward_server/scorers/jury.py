@@ -1,0 +1,164 @@
+"""The scorer `jury`: several judges on the same completions, and one score of theirs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, ClassVar, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from reward_server.domain import HEALTHY, Blame, Call, CostClass, Health, Needs, Sample, Verdict, scored
+from reward_server.errors import ConfigError
+from reward_server.floor import FLOOR_FLAG
+from reward_server.options import Options
+from reward_server.scorers.base import ScorerContext
+from reward_server.scorers.combining import carried, follow, missing
+
+DISAGREEMENT: Final = "disagreement"
+"""The flag of a completion over which the judges are apart, and the part that says how far."""
+
+COMBINE: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "mean": statistics.fmean,
+    "median": statistics.median,
+    "min": min,
+}
+
+
+class JuryOptions(Options):
+    """Options of the scorer `jury`."""
+
+    judges: tuple[str, ...] = Field(min_length=2, description="names of judges of the configuration")
+    combine: Literal["mean", "median", "min"] = Field("mean", description="what of their grades is the score")
+    max_disagreement: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="judges that are further apart, highest less lowest grade, are flagged; null: never",
+    )
+    quorum: int | None = Field(
+        None, ge=1, description="so many judges must have given a score; absent: more than half of them"
+    )
+    score_range: tuple[float, float] = Field((0.0, 1.0), description="score of the worst and of the best completion")
+
+    @property
+    def least(self) -> int:
+        """Returns how many judges must have given a score."""
+        return len(self.judges) // 2 + 1 if self.quorum is None else self.quorum
+
+    def judges_used(self) -> Collection[str]:
+        """Returns the judges' names."""
+        return self.judges
+
+    @field_validator("judges")
+    @classmethod
+    def _once_each(cls, judges: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in judges if judges.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} sits twice: each judge has one vote")
+        if DISAGREEMENT in judges:
+            raise ValueError(f"a judge on a jury can't be called {DISAGREEMENT}: a part of its verdicts is")
+        return judges
+
+    @field_validator("score_range")
+    @classmethod
+    def _rises(cls, score_range: tuple[float, float]) -> tuple[float, float]:
+        low, high = score_range
+        if not (float("-inf") < low < high < float("inf")):
+            raise ValueError(f"{low:g} to {high:g} is no range: write the lower score first, as in [0, 1]")
+        return score_range
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.quorum is not None and self.quorum > len(self.judges):
+            raise ValueError(f"a quorum of {self.quorum} can't be met by {len(self.judges)} judges")
+        return self
+
+
+class Jury:
+    """Scores by several judges, each of which grades through its own score range.
+
+    Judges that have no grade are left out, as long as there is a quorum. But one that is missing because the completion
+    breaks it counts as having given the lowest grade: otherwise it would pay to silence the strictest.
+    """
+
+    kind: ClassVar[str] = "jury"
+    Options = JuryOptions
+    cost_class = CostClass.JUDGE
+
+    def __init__(self, options: JuryOptions, context: ScorerContext) -> None:
+        if unknown := [name for name in options.judges if name not in context.judges]:
+            known = ", ".join(f"`{name}`" for name in context.judges) or "none"
+            raise ConfigError(
+                f"rewards.{context.reward_name}.jury: there is no judge `{unknown[0]}` (there is: {known})"
+            )
+        self._options = options
+        self._judges = {name: context.judges[name] for name in options.judges}
+        self.score_range: tuple[float, float] | None = options.score_range
+
+    @property
+    def needs(self) -> Needs:
+        """Returns what any of the judges reads."""
+        needs = Needs()
+        for judge in self._judges.values():
+            needs |= judge.needs
+        return needs
+
+    async def start(self) -> None:
+        """Nothing to open: the server starts the engines that the judges ask."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns what shapes the judges' scores, by judge."""
+        return {name: judge.identity() for name, judge in self._judges.items()}
+
+    def health(self) -> Health:
+        """Returns whether enough judges can serve, and what is wrong with the others."""
+        healths = {name: judge.health() for name, judge in self._judges.items()}
+        serving = sum(health.serving for health in healths.values())
+        reason = "; ".join(f"{name}: {health.reason}" for name, health in healths.items() if health.reason)
+        if serving >= self._options.least:
+            return Health(reason=reason) if reason else HEALTHY
+        few = f"{serving} of {len(healths)} judges can serve, and it takes {self._options.least}"
+        return Health(serving=False, reason=f"{few}: {reason}")
+
+    async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields each verdict as soon as all judges have given theirs."""
+        async with aclosing(follow(self._judges, samples, call)) as followed:
+            async for index, verdicts in followed:
+                yield index, self._combined(verdicts)
+
+    def _combined(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """Returns the jury's verdict on one sample, or why there is none."""
+        grades = {name: self._grade(name, each.score) for name, each in verdicts.items() if each.score is not None}
+        misses = {name: verdict for name, verdict in verdicts.items() if verdict.score is None}
+        carries = carried(verdicts)
+        if len(grades) < self._options.least:
+            reasons = "; ".join(f"{name}: {verdict.status_reason}" for name, verdict in misses.items())
+            few = f"{len(grades)} of {len(verdicts)} judges gave a score, and it takes {self._options.least}"
+            return missing(f"{few}: {reasons}", misses.values(), carries)
+        broken = [name for name, verdict in misses.items() if verdict.blame is Blame.COMPLETION]
+        apart = max(grades.values()) - min(grades.values())
+        flags = [*carries["flags"], *([FLOOR_FLAG] if broken else [])]
+        limit = self._options.max_disagreement
+        flags += [DISAGREEMENT] if limit is not None and apart > limit else []
+        low, high = self._options.score_range
+        grade = COMBINE[self._options.combine]([*grades.values(), *(0.0 for _ in broken)])
+        return scored(
+            low + grade * (high - low),
+            "\n".join(filter(None, [carries["explanation"], *(_about(name, misses[name]) for name in broken)])),
+            parts={**carries["parts"], DISAGREEMENT: apart},
+            cost=carries["cost"],
+            flags=tuple(dict.fromkeys(flags)),
+        )
+
+    def _grade(self, name: str, score: float) -> float:
+        """Returns a judge's score as a grade from 0 to 1."""
+        bounds = self._judges[name].score_range
+        return min(1.0, max(0.0, (score - bounds[0]) / (bounds[1] - bounds[0])))
+
+
+def _about(name: str, miss: Verdict) -> str:
+    return f"{name}: counted as the lowest grade, since the completion breaks it: {miss.status_reason}"
