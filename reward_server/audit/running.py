@@ -84,6 +84,7 @@ class Running:
         second: list[tuple[Verdict, ...]] = []
         if pairs:
             async with self.open_rewards() as rewards:
+                self._info(rewards)
                 second, more_s = await self._pass(rewards, pairs, backwards=True)
                 wall_s += more_s
         again = dict(zip(map(id, pairs), second, strict=True))

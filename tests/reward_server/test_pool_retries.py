@@ -185,8 +185,9 @@ def test_work_under_which_hosts_keep_dying_is_given_up() -> None:
         async with started(*hosts) as pool:
             for host in hosts:
                 host.fault_of = lambda asked: HostUnreachable("died") if asked.messages[0].content == "poison" else None
-            with pytest.raises(HostUnreachable, match="died"):
+            with pytest.raises(HostFailed, match="4 times a host went away under it, the last: died") as caught:
                 await run(pool, asking("poison"), patience_s=600.0)
+            assert caught.value.attempts == 0, "its neighbours saw the same: nobody is suspected"
             await asyncio.sleep(10.0)
             assert await run(pool, asking("harmless"))
 
@@ -207,6 +208,19 @@ def test_the_deadline_holds_in_the_line_and_at_the_host(fault: Any) -> None:
             assert all(isinstance(outcome, AnswerTimedOut) for outcome in outcomes)
             assert {"place" in str(outcome) for outcome in outcomes} == {True, False}
             assert host.in_flight == 0
+
+    virtual_time.run(main())
+
+
+def test_a_deadline_that_passes_while_no_host_is_there_tells_of_the_outage() -> None:
+    host = MemoryHost()
+
+    async def main() -> None:
+        async with started(host) as pool:
+            host.go_down()
+            (outcome,) = (await run_batch(pool, 1, within_s=5.0, patience_s=60.0)).results
+            assert isinstance(outcome, HostUnreachable)
+            assert "no connection" in str(outcome)
 
     virtual_time.run(main())
 

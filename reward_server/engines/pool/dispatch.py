@@ -104,6 +104,11 @@ class Dispatch:
             host.parallelism.hold(len(host.held))
         self._mind_patience(now_s, out=not askable)
 
+    def outage(self) -> EngineError | None:
+        """Returns why no host can be asked now; None if one can."""
+        now_s = asyncio.get_running_loop().time()
+        return None if any(host.askable(now_s) for host in self.hosts) else self._last_trouble()
+
     def fail_all(self, error: Callable[[Waiting], EngineError | None]) -> None:
         """Ends the waiting of each ticket that the function returns an error for."""
         for ticket in list(self.line):

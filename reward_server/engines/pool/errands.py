@@ -72,7 +72,8 @@ class Errands:
             async with expiring(errand.deadline):
                 return await self._until_done(work, errand, attempts)
         except TimeoutError:
-            failure = AnswerTimedOut(f"engine `{self._name}`: {errand.stage} when the call's time was over")
+            late = AnswerTimedOut(f"engine `{self._name}`: {errand.stage} when the call's time was over")
+            failure = self._dispatch.outage() or late
             failure.attempts = errand.attempt
             raise failure from None
         except EngineError as error:
@@ -87,8 +88,10 @@ class Errands:
                 return await self._unless_closed(self._at_place(work, grant, errand))
             except (HostUnreachable, HostBusy, ModelMissing, ModelChanged) as error:
                 errand.lost_count += isinstance(error, HostUnreachable)
-                if self._closed or errand.lost_count >= LOSSES or self._is_outdated(errand):
+                if self._closed or self._is_outdated(errand):
                     raise
+                if errand.lost_count >= LOSSES:  # no outage: to wait and ask again would only end more hosts
+                    raise HostFailed(f"{errand.lost_count} times a host went away under it, the last: {error}") from error
             except (HostFailed, AnswerTimedOut, BadAnswer) as error:
                 errand.attempt += 1
                 if errand.attempt >= attempts:
