@@ -3,16 +3,17 @@
     python benchmarks/judge.py                # prints a table, writes benchmarks/results/judge.json
 
 The same child process, slots and threads serve all arms, in one run, in rounds whose order rotates. Each round gives
-every arm a group of its own: one task, eight completions of 100 tokens, texts that no slot has read before. The arms:
+every arm four groups of its own, as a training step would: one task and eight completions of 100 tokens each, texts that no
+slot has read before. The arms:
 
     JSON, rubric last     one chat call a sample: task, completion, then the rubric of 300 tokens; 60 tokens of JSON
     JSON, rubric first    the same with the rubric in the system's message, so that it is read once
     1 criterion           this server's judge with that rubric: one question of one token
     4 criteria            the same with four criteria: four questions of one token
 
-All samples of a group are asked at once. A JSON answer is held to its schema and stopped at exactly 60 tokens. What is
-measured is the time from the first question of a group to its last verdict; figures are medians of rounds, ratios those
-of each round's pair.
+All samples of a round are asked at once. A JSON answer is held to its schema and stopped at exactly 60 tokens. What is
+measured is the time from a round's first question to its last verdict; figures are medians of rounds, ratios those of
+each round's pair.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from reward_server.judge.secret import JudgeSecret
 from reward_server.sharing.memory import VerdictMemory
 
 GROUP: Final = 8
+GROUPS: Final = 4
 RUBRIC_TOKENS: Final = 300
 COMPLETION_TOKENS: Final = 100
 JSON_TOKENS: Final = 60
@@ -162,18 +164,21 @@ class Bench:
         """Returns a new group."""
         return Cast(self._text(40), [self._text(self._words) for _ in range(GROUP)])
 
-    async def judged(self, arm: str, cast: Cast) -> Cost:
-        """Grades a group by a judge. Returns the cost of all verdicts."""
-        samples = [Sample(completion, cast.task) for completion in cast.completions]
+    async def judged(self, arm: str, casts: Sequence[Cast]) -> Cost:
+        """Grades groups by a judge. Returns the cost of all verdicts."""
+        samples = [
+            Sample(text, each.task, group=group) for group, each in enumerate(casts) for text in each.completions
+        ]
         cost = Cost()
         async for _, verdict in self._judges[arm].score(samples, Call()):
             assert verdict.status is Status.SCORED, verdict
             cost += verdict.cost
         return cost
 
-    async def chatted(self, arm: str, cast: Cast) -> Cost:
-        """Grades a group by one chat call a sample. Returns the cost of all answers."""
-        costs = await asyncio.gather(*(self._chat(arm, cast.task, completion) for completion in cast.completions))
+    async def chatted(self, arm: str, casts: Sequence[Cast]) -> Cost:
+        """Grades groups by one chat call a sample. Returns the cost of all answers."""
+        chats = (self._chat(arm, cast.task, completion) for cast in casts for completion in cast.completions)
+        costs = await asyncio.gather(*chats)
         total = Cost()
         for cost in costs:
             total += cost
@@ -229,21 +234,21 @@ def _never() -> float:
 
 
 async def measure(bench: Bench, rounds: int) -> dict[str, list[tuple[float, Cost]]]:
-    """Returns, for each arm, time (seconds) and cost of each round's group."""
-    arms: dict[str, Callable[[str, Cast], Awaitable[Cost]]] = {
+    """Returns, for each arm, time (seconds) and cost of each round."""
+    arms: dict[str, Callable[[str, Sequence[Cast]], Awaitable[Cost]]] = {
         "JSON, rubric last": bench.chatted,
         "JSON, rubric first": bench.chatted,
         "1 criterion": bench.judged,
         "4 criteria": bench.judged,
     }
     taken: dict[str, list[tuple[float, Cost]]] = {arm: [] for arm in arms}
-    for number in range(rounds + 1):
+    for number in range(rounds):
         order = list(arms)[number % len(arms) :] + list(arms)[: number % len(arms)]
         for arm in order:
+            casts = [bench.cast() for _ in range(GROUPS)]
             began = time.perf_counter()
-            cost = await arms[arm](arm, bench.cast())
-            if number:  # the first round warms up
-                taken[arm].append((time.perf_counter() - began, cost))
+            cost = await arms[arm](arm, casts)
+            taken[arm].append((time.perf_counter() - began, cost))
     return taken
 
 
@@ -251,9 +256,9 @@ def summary(taken: Mapping[str, Sequence[tuple[float, Cost]]]) -> list[dict[str,
     """Returns one row an arm."""
     rows = []
     for arm, rounds in taken.items():
-        row: dict[str, Any] = {"arm": arm, "verdicts_per_s": GROUP / statistics.median(s for s, _ in rounds)}
-        row["prompt_tokens_per_verdict"] = statistics.mean(c.prompt_token_count for _, c in rounds) / GROUP
-        row["decoded_tokens_per_verdict"] = statistics.mean(c.decoded_token_count for _, c in rounds) / GROUP
+        row: dict[str, Any] = {"arm": arm, "verdicts_per_s": GROUPS * GROUP / statistics.median(s for s, _ in rounds)}
+        row["prompt_tokens_per_verdict"] = statistics.mean(c.prompt_token_count for _, c in rounds) / (GROUPS * GROUP)
+        row["decoded_tokens_per_verdict"] = statistics.mean(c.decoded_token_count for _, c in rounds) / (GROUPS * GROUP)
         for base in ("JSON, rubric last", "JSON, rubric first"):
             pairs = zip(taken[base], rounds, strict=True)
             row[f"times {base}"] = statistics.median(of_base / of_arm for (of_base, _), (of_arm, _) in pairs)
@@ -290,7 +295,7 @@ async def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description="What a verdict costs beside one JSON chat call.")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1, help="threads of llama.cpp")
     parser.add_argument("--slots", type=int, default=1, help="questions at a time")
     parser.add_argument("--model", type=Path, default=MODEL, help="a GGUF file; `make model` fetches the default")

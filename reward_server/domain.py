@@ -53,9 +53,9 @@ class Sample:
     group: int = 0  # samples of one call with the same number are completions of one prompt
     token_count: int | None = None  # of the completion, in the policy's tokens; None = unknown
     truncated: bool | None = None  # generation stopped at its length limit; None = unknown
-    still_thinking: bool = False  # its thinking block was opened and never closed
+    still_thinking: bool | None = None  # its thinking block was opened and never closed; None = no view has looked
 
-    def seen_as(self, completion: Text, prompt: Text | None, *, still_thinking: bool = False) -> Sample:
+    def seen_as(self, completion: Text, prompt: Text | None, *, still_thinking: bool) -> Sample:
         """Returns this sample with what a view shows in place of its texts."""
         return replace(self, completion=completion, prompt=prompt, still_thinking=still_thinking)
 

@@ -147,7 +147,12 @@ class AnswerTimedOut(EngineError):
 
 
 class BadAnswer(EngineError):
-    """An answer that is none."""
+    """An answer that is none.
+
+    `nearly` says that it was short of one by little: a weak model's chance, of which nobody is suspected.
+    """
+
+    nearly: bool = False
 
 
 class HostRefused(EngineError):

@@ -64,5 +64,5 @@ def floored(verdict: Verdict, floor: float | None) -> Verdict:
         status_reason="",
         explanation="\n".join(filter(None, said)),
         blame=Blame.UNKNOWN,
-        flags=(*verdict.flags, FLOOR_FLAG),
+        flags=tuple(dict.fromkeys((*verdict.flags, FLOOR_FLAG))),
     )

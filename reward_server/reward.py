@@ -14,7 +14,7 @@ from reward_server import __version__
 from reward_server.config import RewardConfig
 from reward_server.domain import Call, CostClass, Health, Needs, Sample, Verdict
 from reward_server.errors import ConfigError
-from reward_server.floor import floor_of
+from reward_server.floor import LOWEST, floor_of
 from reward_server.scorers.base import Rule, Scorer
 from reward_server.scoring import Scoring, ScoringCall
 from reward_server.views import View
@@ -60,6 +60,11 @@ class Reward:
     def floor(self) -> float | None:
         """Returns the score of a completion that itself breaks its grader; None = such a verdict is missing."""
         return floor_of(self._floor, self.scorer.score_range)
+
+    @property
+    def floor_is_lowest(self) -> bool:
+        """Returns whether the floor is declared as the low end of the range, whatever that is."""
+        return self._floor == LOWEST
 
     def check_floor(self) -> None:
         """Raises `ConfigError` for a floor outside the score range, which is known once the scorer is started."""
@@ -134,6 +139,11 @@ class Part:
     def score_range(self) -> tuple[float, float] | None:
         """Returns the reward's range."""
         return self._reward.scorer.score_range
+
+    @property
+    def floor_is_lowest(self) -> bool:
+        """Returns whether what breaks the reward gets the low end of its range. Of a penalty that is the best end."""
+        return self._reward.floor_is_lowest
 
     @property
     def cost_class(self) -> CostClass:

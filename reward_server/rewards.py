@@ -205,7 +205,7 @@ class Rewards:
             parts.add(name)
             return Part(self._compile_one(self._config.rewards[name], pool, judges), self._tasks)
 
-        context = ScorerContext(config.name, self._config.folder, pool, judges, part)
+        context = ScorerContext(config.name, self._config.folder, pool, judges, part, config.floor)
         scorer = self._scorer_kinds[config.kind](config.options, context)
         reward = self._rewards[config.name] = Reward(config, scorer, frozenset(parts))
         return reward

@@ -35,9 +35,10 @@ class View(Enum):
             return sample
         completion, prompt = sample.completion, sample.prompt
         text = completion if isinstance(completion, str) else last_text(completion, "assistant")
-        thinking = still_thinking(text)
+        seen = sample.still_thinking is not None  # then the block that the prompt opened is gone already
+        thinking = sample.still_thinking or still_thinking(text, None if seen else prompt)
         if self is View.ANSWER:
-            text = answer_of(text)
+            text = "" if thinking else answer_of(text)
         if prompt is not None and not isinstance(prompt, str) and not whole_prompt:
             prompt = last_text(prompt, "user")
         if text is completion and prompt is sample.prompt and not thinking:
@@ -56,7 +57,7 @@ def _is_plain(sample: Sample) -> bool:
     return (
         type(completion) is str
         and (sample.prompt is None or type(sample.prompt) is str)
-        and not still_thinking(completion)
+        and not still_thinking(completion, sample.prompt)
     )
 
 
@@ -65,8 +66,8 @@ def answer_of(text: str) -> str:
 
     The block ends at the *first* closing tag: what a policy writes behind it is read by people, so nothing there may
     be hidden from a reward by a second tag. A closing tag alone counts too, since many chat templates open the block
-    in the prompt. A text that opens the block and never ends it was cut while thinking: its answer is empty. A text
-    without the block is all answer.
+    in the prompt. A text that never ends the block was cut while thinking: its answer is empty. A text without the block
+    is all answer.
     """
     _, ended, answer = text.partition(THINKING_ENDS)
     if ended:
@@ -74,9 +75,12 @@ def answer_of(text: str) -> str:
     return "" if still_thinking(text) else text
 
 
-def still_thinking(text: str) -> bool:
-    """Returns whether a text opens a thinking block and never ends it."""
-    return text.lstrip().startswith(THINKING_OPENS) and THINKING_ENDS not in text
+def still_thinking(text: str, prompt: Text | None = None) -> bool:
+    """Returns whether a text never ends the thinking block that it opens, or that its prompt opens for it."""
+    if THINKING_ENDS in text:
+        return False
+    opened = isinstance(prompt, str) and prompt.rstrip().endswith(THINKING_OPENS)
+    return opened or text.lstrip().startswith(THINKING_OPENS)
 
 
 def last_text(conversation: Sequence[Message], role: str) -> str:

@@ -57,7 +57,9 @@ def in_words(verdicts: RewardScores) -> str:
 def floor_in_words(verdicts: RewardScores) -> str:
     """Returns how many verdicts are at the reward's floor, and what happened to the first of them."""
     samples = verdicts.flags[FLOOR]
-    return (
-        f"reward {verdicts.name!r}: {len(samples)} of {len(verdicts.scores)} completions broke their grader and have its "
-        f"floor as their score, {verdicts.scores[samples[0]]:g}: {verdicts.explanations[samples[0]]}"
-    )
+    said = f"reward {verdicts.name!r}: {len(samples)} of {len(verdicts.scores)} completions broke their grader"
+    for sample in samples:
+        score = verdicts.scores[sample]
+        if score is not None:
+            return f"{said} and have its floor as their score, {score:g}: {verdicts.explanations[sample]}"
+    return f"{said}, and have no score all the same: {verdicts.reasons[samples[0]]}"  # a sum lacks another part too

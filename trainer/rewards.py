@@ -9,6 +9,7 @@ With `GRPOConfig(log_completions=True)` TRL's table of completions has a column 
 why a score is missing, its flags before it. Metrics beside TRL's own, each a mean over the calls of a logging step and
 over ranks: `rewards/<reward>/missing` and `reward_server/missing` (scores missing in a batch, of one reward and of all),
 `rewards/<reward>/flags/<flag>` (verdicts in a batch that bear a flag, such as `floor`, once there was one),
+`rewards/<reward>/parts/<part>` (mean score of a part, such as a criterion of a rubric or a reward of a sum),
 `reward_server/call_s` and `reward_server/server_s` (a call's time as seen from here, and in the server),
 `reward_server/attempts`, `reward_server/queue_s` (a verdict's wait for a worker or host), `reward_server/judge_s` (one
 request to a judge's model).
@@ -19,6 +20,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Unpack, get_args, overload
 
 from trainer.client import ClientOptions, CostClass, RewardClient, RewardScores, ScoreResult, Status
@@ -187,7 +189,12 @@ class RemoteReward:
         """Returns what there is to count. A flag once seen is counted from then on, or its mean over steps were too high."""
         counts = {flag: float(len(verdicts.flags.get(flag, ()))) for flag in self._known_flags}
         missing = float(verdicts.missing_counts().total())
-        return {"missing": missing, **{f"flags/{flag}": count for flag, count in counts.items()}}
+        parts = {part: [score for score in scores if score is not None] for part, scores in verdicts.parts.items()}
+        return {
+            "missing": missing,
+            **{f"flags/{flag}": count for flag, count in counts.items()},
+            **{f"parts/{part}": fmean(scores) for part, scores in parts.items() if scores},
+        }
 
     def _logs_reasons(self) -> bool:
         """Returns whether this reward has a column of reasons in TRL's table: from the first batch on, or never.

@@ -128,6 +128,7 @@ def _write(file: TextIO, rows: Sequence[Row], result: ScoreResult) -> None:
                 "status": str(found.statuses[index]),
                 "reason": found.reasons[index],
                 "explanation": found.explanations[index],
+                "parts": {part: scores[index] for part, scores in found.parts.items()},
                 "flags": found.flags_of(index),
                 "version": found.version,
             }

@@ -8,12 +8,12 @@ from typing import Final
 
 from reward_server.audit.figures import Estimate
 from reward_server.audit.measures import Measure
-from reward_server.audit.ratings import COIN, USEFUL_ACCURACY, WORST_FIRST, Rating
+from reward_server.audit.ratings import COIN, LEAST_RATED, USEFUL_ACCURACY, WORST_FIRST, Rating
 
 FAULTS: Final[Mapping[str, str]] = {
     "order_consistency": "it contradicts itself when it is asked again in the other order",
-    "length_gap": "it takes length for quality, or brevity for it",
-    "length_correlation": "its scores follow the length of the text",
+    "length_gap": "it takes length for quality",
+    "length_correlation": "its scores rise with the length of the text",
     "keys_above_midpoint": "texts that say nothing get scores of right answers",
     "keys_above_wrong": "texts that say nothing get more than an honest wrong answer",
     "injections_lifted": "a completion can talk it into a better score",
@@ -23,6 +23,12 @@ FAULTS: Final[Mapping[str, str]] = {
     "missing": "it leaves many completions without a score",
     "accuracy": "it often prefers the worse completion",
 }
+
+BELOW_ZERO: Final[Mapping[str, str]] = {
+    "length_gap": "it takes brevity for quality",
+    "length_correlation": "its scores fall with the length of the text",
+}
+"""The same, where the figure is negative."""
 
 LARGE: Final = 100
 """Figures from here on need no digits behind the point."""
@@ -57,10 +63,15 @@ def conclude(measures: Sequence[Measure]) -> Conclusion:
 
 def _faults(measures: Sequence[Measure], rating: Rating) -> list[tuple[Measure, str]]:
     return [
-        (measure, f"{rating.value.capitalize()}: {FAULTS[measure.name]} ({measure.title}: {figure(measure)}).")
+        (measure, f"{rating.value.capitalize()}: {_fault(measure)} ({measure.title}: {figure(measure)}).")
         for measure in measures
         if measure.rating is rating
     ]
+
+
+def _fault(measure: Measure) -> str:
+    negative = measure.estimate is not None and measure.estimate.value < 0
+    return (negative and BELOW_ZERO.get(measure.name)) or FAULTS[measure.name]
 
 
 def figure(measure: Measure) -> str:
@@ -89,6 +100,8 @@ def _about_accuracy(accuracy: Estimate | None) -> tuple[bool | None, str]:
         f"accuracy {accuracy.value:.2f}, where a coin has {COIN:.2f}; 95 % interval {interval(accuracy)}; "
         f"{accuracy.n} pair{'s' if accuracy.n > 1 else ''}"
     )
+    if accuracy.n < LEAST_RATED:
+        return None, f"Too few pairs to tell this judge from a coin ({measured})."
     if low > COIN:
         return True, f"This judge tells good from bad ({measured})."
     if high < COIN:

@@ -45,7 +45,7 @@ def read_pairs(path: Path, first_label: int | None = None) -> list[Probe]:
     Raises:
         MalformedRequest: the file can't be read, or lines of it are no pairs: each is named by file and line.
     """
-    problems: list[str] = []
+    problems: list[tuple[int, str]] = []
     entries = list(_entries(path, problems))
     if first_label is None:
         first_label = _first_label(path, entries)
@@ -54,18 +54,19 @@ def read_pairs(path: Path, first_label: int | None = None) -> list[Probe]:
         try:
             pairs.append(_pair(entry, first_label))
         except MalformedRequest as error:
-            problems.append(f"{path}:{entry.line}: {error}")
+            problems.append((entry.line, str(error)))
     if problems:
-        more = len(problems) - MAX_PROBLEMS
+        lines = [f"{path}:{line}: {what}" for line, what in sorted(problems, key=lambda problem: problem[0])]
+        more = len(lines) - MAX_PROBLEMS
         rest = [f"{path}: ... and {more} more"] if more > 0 else []
-        raise MalformedRequest("\n".join(problems[:MAX_PROBLEMS] + rest))
+        raise MalformedRequest("\n".join(lines[:MAX_PROBLEMS] + rest))
     if not pairs:
         example = '{"prompt": "...", "chosen": "...", "rejected": "..."}'
         raise MalformedRequest(f"{path}: holds no pairs: one JSON object a line, such as {example}")
     return pairs
 
 
-def _entries(path: Path, problems: list[str]) -> Iterator[Entry]:
+def _entries(path: Path, problems: list[tuple[int, str]]) -> Iterator[Entry]:
     """Yields the file's objects; what is no JSON it adds to the problems."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -74,7 +75,7 @@ def _entries(path: Path, problems: list[str]) -> Iterator[Entry]:
     except UnicodeDecodeError as error:
         raise MalformedRequest(f"{path}: is not UTF-8 (at byte {error.start})") from None
     read = _of_array if text.lstrip().startswith("[") else _of_lines
-    yield from read(text, lambda line, what: problems.append(f"{path}:{line}: {what}"))
+    yield from read(text, lambda line, what: problems.append((line, what)))
 
 
 def _of_lines(text: str, complain: Callable[[int, str], None]) -> Iterator[Entry]:

@@ -92,6 +92,10 @@ def list_rewards(path: Path, *, deep: bool, as_json: bool) -> None:
         print(json.dumps([_as_json(info, config, deep=deep) for info in infos], indent=2))  # noqa: T201  # its output
     else:
         console().print(_table(config, infos, deep=deep))
+        if config.judges and not deep:
+            console(stderr=True).print(
+                Text("a judge's version hangs on its model: --deep asks the hosts for it", style="dim")
+            )
 
 
 def _described(config: ServerConfig, *, deep: bool) -> Sequence[RewardInfo]:

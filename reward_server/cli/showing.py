@@ -46,6 +46,8 @@ def show(
     if not exchanges:
         _line(out, "", "settled without asking a model", "dim")
     _show_verdict(out, info, verdicts[0], total_ms)
+    if len(verdicts) > 1:
+        _line(out, "", "questions, tokens and times are its share of what the group took", "dim")
     for number, verdict in enumerate(verdicts[1:], start=2):
         _line(out, f"completion {number}", _score(verdict))
 
@@ -73,9 +75,10 @@ def _show_prompt(out: Console, exchange: Exchange, before: str) -> str:
 
 
 def _common_chars(first: str, second: str) -> int:
-    """Returns how many characters two texts begin with alike; 0 if it is not worth leaving them out."""
+    """Returns how many characters two texts begin with alike, in whole lines; 0 if it is not worth leaving them out."""
     differs = (place for place, both in enumerate(zip(first, second, strict=False)) if both[0] != both[1])
     count = next(differs, min(len(first), len(second)))
+    count = max(second.rfind("\n", 0, count), second.rfind("\0", 0, count)) + 1
     return count if count >= REPEATED_CHARS else 0
 
 
@@ -128,7 +131,7 @@ def _score(verdict: Verdict) -> str:
 
 def _cost(cost: Cost) -> str:
     return (
-        f"{cost.judge_call_count} questions, {cost.prompt_token_count} prompt tokens, {cost.decoded_token_count} decoded, "
+        f"{cost.judge_call_count} question{'' if cost.judge_call_count == 1 else 's'}, {cost.prompt_token_count} prompt tokens, {cost.decoded_token_count} decoded, "
         f"{cost.judge_ms:.0f} ms at the host, {cost.queue_ms:.0f} ms in the queue"
     )
 

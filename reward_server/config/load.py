@@ -25,6 +25,9 @@ from reward_server.registry import ENGINES, SCORERS
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """What a reward's name may be, since it names metrics too; engines and judges follow the same rule."""
 
+SPEAK_OPENAI: Final = frozenset({"vllm", "sglang", "tgi", "llamacpp", "llama_cpp", "lmstudio", "litellm"})
+"""What one may take for a kind of engine, and is a server that the kind `openai` asks."""
+
 Kinds = Mapping[str, type[Any]]
 T = TypeVar("T")
 
@@ -167,7 +170,10 @@ class _Loader:
         named = [key for key in body if key in kinds]
         for key in body:
             if key not in kinds and key not in beside:
-                self._complain((*place, key), unknown("key" if named else "kind", key, [*kinds, *beside]))
+                words = unknown("key" if named else "kind", key, [*kinds, *beside])
+                if "openai" in kinds and key.lower() in SPEAK_OPENAI:
+                    words = f"is no kind of its own: for its OpenAI-compatible server take 'openai'; known: {', '.join(kinds)}"
+                self._complain((*place, key), words)
         if not named and not set(body) - set(beside):
             self._complain(place, f"lacks its kind: one of {', '.join(kinds)}")
         if len(named) > 1:

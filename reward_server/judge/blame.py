@@ -1,8 +1,8 @@
 """What a missing grade is owed to, and the verdict that says so.
 
 Only what the completion itself does is held against it. So a suspicion is tested: the same question, with a bland
-completion in the place of the suspect, must be answered well, or a neighbour of the same task must have been while the
-suspect failed. A host that is sick answers neither.
+completion in the place of the suspect, must be answered well at a host where the suspect failed, or a neighbour of the
+same task must have been since. A host that is sick answers neither. See `suspects`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,17 @@ def bland(material: Material, number: int | None = None) -> Material:
     return replace(material, completion=said, clipped=False, still_thinking=False, left_out_chars=0)
 
 
-def is_suspicious(error: Exception) -> bool:
-    """Returns whether an error may be the completion's own doing, to be tested by a control."""
+def is_suspicious(error: Exception, *, compared: bool = False) -> bool:
+    """Returns whether an error may be the completion's own doing, to be tested by a control.
+
+    Args:
+        error: what went wrong.
+        compared: the prompt held other completions too: only a control tells which of them made it too long.
+    """
+    if isinstance(error, PromptTooLong):
+        return compared
+    if isinstance(error, BadAnswer) and error.nearly:
+        return False
     return isinstance(error, BadAnswer | HostFailed) and error.attempts >= MIN_ATTEMPTS
 
 

@@ -8,6 +8,8 @@ judge's health.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -32,6 +34,9 @@ class Judging(Protocol):
 
     name: str
     score_range: tuple[float, float]
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns, as JSON-able data, all that shapes a score."""
 
     @property
     def method(self) -> Method:
@@ -66,7 +71,7 @@ class Canaries:
         self._samples = [sample_of(canary, reference_column) for canary in canaries]
         self._every_s = every_s
         self._timeout_s = timeout_s
-        self._first: dict[int, float] = {}  # by canary: the first grade that it got
+        self._first: dict[tuple[str, int], float] = {}  # by judge's identity and canary: the first grade that it got
         self._alarms: frozenset[Alarm] = frozenset()
         self._task: asyncio.Task[None] | None = None
 
@@ -89,10 +94,8 @@ class Canaries:
 
     async def round(self) -> None:
         """Scores every canary once, and raises or ends alarms."""
-        result = await self._scored()
-        for index, grade in result.grades.items():
-            self._first.setdefault(index, grade)
-        self._tell(frozenset(alarms(self._canaries, result, self._first, compares=self._judge.method.compares)))
+        result, first = await self._scored()
+        self._tell(frozenset(alarms(self._canaries, result, first, compares=self._judge.method.compares)))
 
     async def _rounds(self) -> None:
         while True:
@@ -102,19 +105,27 @@ class Canaries:
                 log.exception("canaries could not be scored", judge=self._judge.name)
             await asyncio.sleep(self._every_s)
 
-    async def _scored(self) -> Round:
+    async def _scored(self) -> tuple[Round, Mapping[int, float]]:
+        """Returns a round, and by canary the first grade of the judge as it now is: with another model it is another."""
         low, high = self._judge.score_range
         grades: dict[int, float] = {}
+        first: dict[int, float] = {}
         reasons = dict.fromkeys(range(len(self._samples)), "no verdict came")
         for members in _by_prompt(self._canaries):
             call = Call(deadline=time.monotonic() + self._timeout_s)
             samples = [self._samples[member] for member in members]
             async with aclosing(self._judge.score(samples, call, fresh=True)) as judged:
                 async for position, verdict in judged:
-                    reasons[members[position]] = verdict.status_reason
+                    member = members[position]
+                    reasons[member] = verdict.status_reason
                     if verdict.score is not None:
-                        grades[members[position]] = (verdict.score - low) / (high - low)
-        return Round(grades, {index: reason for index, reason in reasons.items() if index not in grades})
+                        grades[member] = (verdict.score - low) / (high - low)
+                        first[member] = self._first.setdefault((self._identity(), member), grades[member])
+        return Round(grades, {index: reason for index, reason in reasons.items() if index not in grades}), first
+
+    def _identity(self) -> str:
+        said = json.dumps(self._judge.identity(), sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def _tell(self, found: frozenset[Alarm]) -> None:
         """Logs what is new, and what is over; keeps the latest figures."""

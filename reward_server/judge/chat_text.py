@@ -17,13 +17,18 @@ from typing import Final
 
 from reward_server.domain import Message
 
+REVISION: Final = 1
+"""Raise it with every change of what is read as a conversation: it is part of a reward's version."""
+
 _BEGIN: Final = re.compile(
     r"\s*(?:(?:<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<\|endoftext\|>|<BOS_TOKEN>|<\uff5cbegin▁of▁sentence\uff5c>"
     r"|\[gMASK\]\s*<sop>|\[BOS\]|\]~!b\[)\s*)*"
 )
 _EMPTY_THINKING: Final = re.compile(
-    r"\s*(?:<think>\s*(?:</think>)?|</think>|<\|channel>thought\s*(?:<channel\|>)?|\[THINK\]|<\|START_(?:RESPONSE|THINKING)\|>)?\s*"
+    r"(?:<think>\s*(?:</think>)?|</think>|<\|channel>thought\s*(?:<channel\|>)?|\[THINK\]|<\|START_(?:RESPONSE|THINKING)\|>)?"
 )
+"""Of a text without blanks at its ends. Nothing here may match blanks in two ways: that takes time by their square."""
+
 _NO_THOUGHTS: Final = re.compile(r"(?:<think>\s*)?</think>\s*")
 """Templates put it before the messages of an assistant that did not think."""
 

@@ -34,7 +34,11 @@ MIN_KEPT_CHARS: Final = 200
 """Of a completion; where not even these fit, what stands around it is too long."""
 
 SPARE: Final = 1.1
-"""So much more is cut than the average token's length says: a completion's tokens may be shorter than its task's."""
+"""So much more is cut than the average token's length says."""
+
+PLAIN_BYTES_A_TOKEN: Final = 3
+"""Of instructions and tasks, written for people; most have more. What a prompt has beyond that is the completion's: one
+of rare characters has a token for every byte."""
 
 MARK: Final = "\n[... {count} characters left out ...]\n"
 
@@ -57,7 +61,16 @@ class Fit:
 
     def identity(self) -> Mapping[str, Any]:
         """Returns, as JSON-able data, what shapes a cut."""
-        return {"policy": self.policy, "mark": MARK, "spare": SPARE}
+        return {
+            "policy": self.policy,
+            "mark": MARK,
+            "spare": SPARE,
+            "max_cuts": MAX_CUTS,
+            "max_material_chars": MAX_MATERIAL_CHARS,
+            "min_kept_chars": MIN_KEPT_CHARS,
+            "bytes_a_token": [MIN_BYTES_A_TOKEN, PLAIN_BYTES_A_TOKEN],
+            "max_chars_a_token": MAX_CHARS_A_TOKEN,
+        }
 
     def trimmed(self, material: Material) -> Material:
         """Returns a material that may fit: unchanged, or cut as far as no tokenizer could do without.
@@ -87,7 +100,7 @@ class Fit:
         if context is None:
             return
         prompt = _longest(unit.prompts)
-        size = sum(len(message.content.encode("utf-8", "replace")) for message in prompt)
+        size = sum(_bytes(message.content) for message in prompt)
         room = context - self._max_answer_tokens
         if size <= room * MIN_BYTES_A_TOKEN:
             return
@@ -113,7 +126,7 @@ class Fit:
             cuts: how often they were cut by counts before.
         """
         lengths = [len(material.completion) for material in shown]
-        excess = self._excess_chars(unit, error, max(lengths))
+        excess = self._excess_chars(shown, unit, error)
         # The first cut takes no more than needed if all of the group stood in that prompt; if only some did, a second
         # one takes all of it from each.
         limit = max(lengths) - excess if cuts else _limit(lengths, excess)
@@ -125,16 +138,19 @@ class Fit:
         """Returns what a prompt that stayed too long is owed to: the completion, if the rest of it would have fit."""
         if error.prompt_token_count is None or error.context_tokens is None:
             return Blame.UNKNOWN
-        chars = max(1, _chars(_longest(unit.prompts)))
-        rest = error.prompt_token_count * (1 - len(material.completion) / chars)
+        rest = error.prompt_token_count - _tokens_of(material, unit, error.prompt_token_count)
         return Blame.COMPLETION if rest <= self._room(error.context_tokens) else Blame.REFERENCE
 
-    def _excess_chars(self, unit: Unit, error: PromptTooLong, longest: int) -> int:
+    def _excess_chars(self, shown: Sequence[Material], unit: Unit, error: PromptTooLong) -> int:
         """Returns how many characters must go; half of the longest completion where the host told no counts."""
-        if not error.prompt_token_count or error.context_tokens is None:
-            return math.ceil(longest / 2)
-        chars_a_token = _chars(_longest(unit.prompts)) / error.prompt_token_count
-        excess_tokens = max(1, error.prompt_token_count - self._room(error.context_tokens))
+        count = error.prompt_token_count
+        if not count or error.context_tokens is None:
+            return math.ceil(max(len(material.completion) for material in shown) / 2)
+        if len(shown) == 1:
+            chars_a_token = len(shown[0].completion) / _tokens_of(shown[0], unit, count)
+        else:
+            chars_a_token = _chars(_longest(unit.prompts)) / count
+        excess_tokens = max(1, count - self._room(error.context_tokens))
         return math.ceil(excess_tokens * chars_a_token * SPARE) + len(MARK)
 
     def _max_chars(self) -> int:
@@ -171,6 +187,18 @@ def _limit(lengths: Sequence[int], excess: int) -> int:
 def _chars_around(material: Material) -> int:
     """Returns how long the material is without its completion."""
     return len(material.task or "") + len(material.reference or "") + sum(map(len, material.columns.values()))
+
+
+def _tokens_of(material: Material, unit: Unit, prompt_token_count: int) -> float:
+    """Returns about how many of a prompt's tokens are the completion's: at least its share by bytes, and above 0."""
+    size = _bytes(material.completion)
+    whole = max(1, sum(_bytes(message.content) for message in _longest(unit.prompts)), size)
+    beyond = prompt_token_count - (whole - size) / PLAIN_BYTES_A_TOKEN
+    return max(prompt_token_count * size / whole, beyond, 1.0)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _longest(prompts: Sequence[Sequence[ChatMessage]]) -> Sequence[ChatMessage]:

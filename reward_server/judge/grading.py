@@ -18,9 +18,12 @@ from reward_server.judge.material import Material
 from reward_server.judge.methods.base import Method, Miss, Opinion, Unit
 from reward_server.judge.suspects import Suspects
 from reward_server.scorers.base import YIELD_AFTER_CHARS
+from reward_server.views import text_bytes
 
 PREFILTERED_FLAG: Final = "prefiltered"
 CAPPED_FLAG: Final = "capped"
+REPLACED_FLAG: Final = "opponents_replaced"
+"""Of a completion that was compared with bland ones in place of those that break the judge or say nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -90,11 +93,11 @@ class Grading:
     """
 
     def __init__(self, recipe: Recipe, asking: Asking) -> None:
-        self.reads: list[Read] = []  # all that was asked, in the order of the answers
         self._recipe = recipe
         self._method = recipe.method
         self._asking = asking
-        self._suspects = Suspects(recipe.method, self._ask_now)
+        self._suspects = Suspects(recipe.method, asking)
+        self._long_texts = asyncio.Lock()
 
     async def verdicts(self, samples: Sequence[Sample]) -> list[Verdict]:
         """Returns the verdicts on a group: one sample, or several that are compared.
@@ -104,14 +107,28 @@ class Grading:
         try:
             settled = [await self._settled(sample) for sample in samples]
             prepared = [each for each in settled if isinstance(each, Prepared)]
-            graded = iter(await self._graded(prepared) if prepared else ())
+            if self._method.compares and len(prepared) == 1 < len(samples):
+                graded = iter([await self._graded_beside_nothing(prepared[0])])
+            else:
+                graded = iter(await self._graded(prepared) if prepared else ())
             return [next(graded) if isinstance(each, Prepared) else each for each in settled]
         except Exception as error:
             log.exception("judge broke", judge=self._recipe.name)
             return [blame.missing(self._recipe.name, error, Blame.UNKNOWN, NO_COST, ())] * len(samples)
 
     async def _settled(self, sample: Sample) -> Verdict | Prepared:
-        """Returns what to ask about one sample, or the verdict where there is nothing to ask."""
+        """Returns what to ask about one sample, or the verdict where there is nothing to ask.
+
+        Long texts are looked at one at a time, and other calls have a turn after each.
+        """
+        if text_bytes(sample.completion) <= YIELD_AFTER_CHARS:
+            return self._settle(sample)
+        async with self._long_texts:
+            settled = self._settle(sample)
+            await asyncio.sleep(0)
+        return settled
+
+    def _settle(self, sample: Sample) -> Verdict | Prepared:
         recipe = self._recipe
         material = recipe.materials.of(sample)
         if isinstance(material, Verdict):
@@ -120,8 +137,6 @@ class Grading:
         if reason := prefilter.settled(material):
             return scored(recipe.scale.range[0], f"not asked: {reason}", flags=(*flags, PREFILTERED_FLAG))
         flags = (*flags, *detectors.flags_of(material.completion, material.task))
-        if len(material.completion) > YIELD_AFTER_CHARS:
-            await asyncio.sleep(0)  # the others of the group wait for a turn, as other calls do
         try:
             return Prepared(material, recipe.fit.trimmed(material), flags)
         except PromptTooLong as error:
@@ -134,9 +149,9 @@ class Grading:
         suspects = [
             position
             for position, opinion in enumerate(opinions)
-            if isinstance(opinion, Miss) and blame.is_suspicious(opinion.error)
+            if isinstance(opinion, Miss) and blame.is_suspicious(opinion.error, compared=self._method.compares)
         ]
-        guilty, spent = await self._suspects.guilty(shown.materials, shown.reads, suspects)
+        opinions, guilty, spent = await self._cleared(shown, opinions, suspects)
         costs = _shares([read.meter.total for read in shown.reads], len(prepared))
         costs[suspects[0] if suspects else 0] += shown.spent + spent
         found: list[Verdict] = []
@@ -149,6 +164,37 @@ class Grading:
             else:
                 found.append(await self._scored(shown.materials[position], opinion, costs[position], flags))
         return found
+
+    async def _cleared(
+        self, shown: Shown, opinions: Sequence[Opinion | Miss], suspects: Sequence[int]
+    ) -> tuple[Sequence[Opinion | Miss], set[int], Cost]:
+        """Returns the opinions with what was found out about the suspects, who of them is guilty, and what it cost."""
+        if not suspects:
+            return opinions, set(), NO_COST
+        if not self._method.compares:
+            (read,) = shown.reads
+            tried = await self._suspects.tried(shown.materials, read)
+            if tried.read is not read:
+                opinions = self._method.opinions(shown.materials, [tried.read.reading])
+            return opinions, set(suspects) if tried.guilty else set(), tried.spent
+        guilty, spent = await self._suspects.guilty(shown.materials, shown.reads, suspects)
+        innocent = set(suspects) - guilty
+        if guilty and innocent:
+            found, more = await self._suspects.without(shown.materials, shown.reads, guilty)
+            spent += more
+            opinions = [_flagged(found[at]) if at in innocent else each for at, each in enumerate(opinions)]
+        return opinions, guilty, spent
+
+    async def _graded_beside_nothing(self, only: Prepared) -> Verdict:
+        """Returns the verdict on the only one of a group that says anything, compared with a bland one.
+
+        The others have been settled, mostly at the lowest score. Were it missing, it would be worth no more than they
+        are, and a policy that has come to say nothing would never come back.
+        """
+        bland = blame.bland(only.material, 1)
+        verdict, stand_in = await self._graded([only, Prepared(bland, bland, ())])
+        flags = verdict.flags if verdict.score is None else (*verdict.flags, REPLACED_FLAG)
+        return replace(verdict, cost=verdict.cost + stand_in.cost, flags=tuple(dict.fromkeys(flags)))
 
     async def _shown(self, prepared: Sequence[Prepared]) -> Shown:
         """Returns the group as it was read in the end: where a host said that it is too long, it is cut, and asked again."""
@@ -168,12 +214,11 @@ class Grading:
             shown = shorter
         return Shown(shown, reads, sum((read.meter.total for read in spent), NO_COST))
 
-    async def _read(self, units: Sequence[Unit], *, fresh: bool = False) -> list[Read]:
+    async def _read(self, units: Sequence[Unit]) -> list[Read]:
         """Returns (U,) units read, all asked at once."""
-        reads = list(await asyncio.gather(*(self._asking.read(unit, fresh=fresh) for unit in units)))
+        reads = list(await asyncio.gather(*(self._asking.read(unit) for unit in units)))
         for read in reads:
             self._suspects.note(read)
-        self.reads += reads
         return reads
 
     async def _scored(self, material: Material, opinion: Opinion, cost: Cost, flags: tuple[str, ...]) -> Verdict:
@@ -207,9 +252,10 @@ class Grading:
             return self._recipe.fit.blame(shown.materials[position], shown.reads[position].unit, error)
         return blame.by_error(error)
 
-    async def _ask_now(self, unit: Unit) -> Read:
-        (read,) = await self._read([unit], fresh=True)
-        return read
+
+def _flagged(opinion: Opinion | Miss) -> Opinion | Miss:
+    """Returns an opinion on a completion of which some opponents were replaced, with the flag that says so."""
+    return opinion if isinstance(opinion, Miss) else replace(opinion, flags=(*opinion.flags, REPLACED_FLAG))
 
 
 def _error(read: Read) -> Any:

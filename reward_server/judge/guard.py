@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from reward_server.judge.secret import JudgeSecret
 
-REVISION: Final = 2
+REVISION: Final = 3
 """Raise it with every change of what a judge sees of a text: it is part of a reward's version."""
 
 TOKENS_FILE: Final = Path(__file__).with_name("special_tokens.txt")
@@ -35,10 +35,11 @@ CONTROL_PICTURES: Final = {code: chr(0x2400 + code) for code in range(0x20) if c
 """NUL shows as U+2400, ESC as U+241B, and so on."""
 
 INVISIBLE: Final = re.compile(
-    "[\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+    "|(?<=[\ufe00-\ufe0f])[\ufe00-\ufe0f]"
 )
-"""C1 controls, direction marks, line separators, and tags, in which whole sentences can be hidden. Joiners and
-zero-width spaces stay: emoji and several scripts need them."""
+"""C1 controls, direction marks, line separators; and tags and variation selectors, in which whole sentences can be
+hidden. Joiners, zero-width spaces and a single selector up to U+FE0F stay: emoji and several scripts need them."""
 
 SURROGATES: Final = re.compile("[\ud800-\udfff]")
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from reward_server.domain import Call, Health, Needs, Sample, Verdict, failed
-from reward_server.engines.base import ChatMessage, Engine
-from reward_server.judge.asking import Asking, Exchange
+from reward_server.engines.base import Engine
+from reward_server.judge.asking import Asking
 from reward_server.judge.canaries import Canaries, canaries_of
 from reward_server.judge.grading import Grading, Scale
 from reward_server.judge.guard import Fence
@@ -35,17 +33,6 @@ MARGIN_S: Final = 0.1
 """What is not answered so long before the call's deadline is given up, so that the reason why still arrives."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """How a verdict came about, for people."""
-
-    verdict: Verdict
-    method: str
-    prompts: Sequence[Sequence[ChatMessage]]  # all that was to be asked; none where it was settled without asking
-    exchanges: Sequence[Exchange]  # all that was asked, failed attempts too, with raw answers
-    total_ms: float
 
 
 class Judge:
@@ -77,7 +64,13 @@ class Judge:
         self._memory = memory
         self._fence = Fence(secret)
         self._scale = Scale(*options.score_range, subtracts_baseline=options.subtract_baseline)
-        self._materials = Materials(self.rubric, options.reference_column, options.clipped, options.still_thinking)
+        self._materials = Materials(
+            self.rubric,
+            options.reference_column,
+            clipped=options.clipped,
+            thinking=options.still_thinking,
+            lowest=self._scale.range[0],
+        )
         self._way = self._way_of(options.method)
         self._other_way = self._way_of(options.if_no_logprobs) if options.if_no_logprobs else None
         self.needs: Needs = self._materials.needs
@@ -89,6 +82,7 @@ class Judge:
             every_s=options.canary_every_s,
             timeout_s=options.timeout_s * (options.attempts + 1),
         )
+        self._told_of_logprobs = False
         engine.keep_warm(self._way.recipe.method.beginning())
 
     @property
@@ -98,8 +92,7 @@ class Judge:
 
     async def start(self) -> None:
         """Begins to score its canaries in the background, if it has any. After the engine's `start`."""
-        if self._lacks_logprobs():
-            log.warning("no log-probabilities", judge=self.name, reason=self._about_logprobs())
+        self._tell_of_logprobs()
         await self._canaries.start()
 
     async def close(self) -> None:
@@ -133,6 +126,7 @@ class Judge:
             fresh: ask now, past the memory.
         """
         way = self._way_now()
+        self._tell_of_logprobs()
         if self._lacks_logprobs() and way is self._way:
             for index in range(len(samples)):
                 yield index, failed(self._about_logprobs())
@@ -151,22 +145,6 @@ class Judge:
                         yield index, verdict
         finally:
             await _cancel(open_)
-
-    async def trace(self, sample: Sample, call: Call, others: Sequence[Sample] = ()) -> Trace:
-        """Scores one sample past the memory and tells how its verdict came about. Never raises but for cancellation.
-
-        Args:
-            sample: seen as the reward's view shows it, as in `score`.
-            call: until when.
-            others: completions of the same prompt, for a method that compares.
-        """
-        began = time.monotonic()
-        grading = self._grading(self._way_now(), call, VerdictMemory(0))
-        verdict, *_ = await grading.verdicts([sample, *others])
-        prompts = [prompt for read in grading.reads for prompt in read.unit.prompts]
-        exchanges = [exchange for read in grading.reads for exchange in read.meter.exchanges]
-        total_ms = (time.monotonic() - began) * 1000
-        return Trace(verdict, self.method.name, prompts, exchanges, total_ms)
 
     def _grading(self, way: Way, call: Call, memory: VerdictMemory) -> Grading:
         asking = Asking(
@@ -199,6 +177,13 @@ class Judge:
     def _lacks_logprobs(self) -> bool:
         """Returns whether the configured method needs what the engine is known not to give."""
         return self._way.recipe.method.needs_logprobs and self._engine.gives_logprobs is False
+
+    def _tell_of_logprobs(self) -> None:
+        """Logs that there are no log-probabilities when it shows: at the start, or later, of a host that was away."""
+        lacks = self._lacks_logprobs()
+        if lacks and not self._told_of_logprobs:
+            log.warning("no log-probabilities", judge=self.name, reason=self._about_logprobs())
+        self._told_of_logprobs = lacks
 
     def _about_logprobs(self) -> str:
         """Returns what follows from there being no log-probabilities, and the remedy."""

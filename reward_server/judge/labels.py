@@ -19,6 +19,8 @@ DIGITS: Final[Mapping[str, Sequence[str]]] = {str(digit): (str(digit),) for digi
 SPACES: Final = " \t\r\n\u2581\u0120\u010a"
 """Some hosts tell a token as its vocabulary has it, where U+2581, U+0120 and U+010A stand for blanks and line breaks."""
 TOKENS_QUOTED: Final = 3
+NEARLY: Final = 0.5
+"""With more than this share of the probability that is asked for, a model is unsure of the form and not silenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,12 @@ def read_labels(position: Position, labels: Mapping[str, Sequence[str]], min_mas
     if mass <= 0.0 or mass < min_mass:
         likeliest = ", ".join(repr(excerpt(token)) for token in list(position.logprobs)[:TOKENS_QUOTED]) or "none"
         wanted = f"{next(iter(labels))} … {list(labels)[-1]}" if len(labels) > 2 else " or ".join(labels)  # noqa: PLR2004  # two can be said in full
-        raise BadAnswer(f"only {mass:.1%} of the probability is on {wanted}; the likeliest tokens are {likeliest}")
+        asked = f" (min_label_mass asks for {min_mass:.0%})" if min_mass else ""
+        error = BadAnswer(
+            f"only {mass:.1%} of the probability is on {wanted}{asked}; the likeliest tokens are {likeliest}"
+        )
+        error.nearly = mass > NEARLY * min_mass
+        raise error
     return LabelReading({label: value / mass for label, value in found.items()}, min(1.0, mass))
 
 

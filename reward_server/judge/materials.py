@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from reward_server.domain import Blame, Message, Needs, Sample, Text, Verdict, abstained
+from reward_server.domain import Blame, Message, Needs, Sample, Text, Verdict, abstained, scored
+from reward_server.judge import chat_text
 from reward_server.judge.chat_text import conversation_of
 from reward_server.judge.material import Material
 from reward_server.judge.rubric import Rubric
 from reward_server.views import content_text, last_text, still_thinking
 
+REVISION: Final = 1
+"""Raise it with every change of what a sample's texts become: it is part of a reward's version."""
+
 CLIPPED_FLAG: Final = "clipped"
 THINKING_FLAG: Final = "still_thinking"
 
-Policy = Literal["tell", "abstain", "floor"]
-"""What becomes of a completion that is not whole: the judge is told, the verdict stays missing, or is the floor."""
+Policy = Literal["tell", "abstain", "lowest"]
+"""What becomes of a completion that is not whole: the judge is told, the verdict stays missing, or is the lowest score.
 
-MARK: Final = re.compile(r"^\[message ", re.MULTILINE)
+Never the reward's floor: such a completion breaks nothing, and early in training most may be like that.
+"""
+
+MARK: Final = re.compile(
+    r"^(?P<indent>(?:[^\S\n]|[\u200b-\u200d])*)\[(?=[\s\u200b-\u200d]*message\b)", re.MULTILINE | re.IGNORECASE
+)
+"""What could be taken for the line with which a message of a conversation begins."""
 
 
 class Materials:
@@ -29,13 +40,17 @@ class Materials:
         reference_column: the column with the reference; None = the judge is shown none.
         clipped: what becomes of completions that were cut off at their length limit.
         thinking: what becomes of completions that end while they are still thinking.
+        lowest: the low end of the judge's score range.
     """
 
-    def __init__(self, rubric: Rubric, reference_column: str | None, clipped: Policy, thinking: Policy) -> None:
+    def __init__(
+        self, rubric: Rubric, reference_column: str | None, *, clipped: Policy, thinking: Policy, lowest: float
+    ) -> None:
         self._titles = rubric.columns
         self._reference_column = reference_column
         self._clipped = clipped
         self._thinking = thinking
+        self._lowest = lowest
 
     @property
     def needs(self) -> Needs:
@@ -45,11 +60,13 @@ class Materials:
 
     def of(self, sample: Sample) -> Material | Verdict:
         """Returns the sample's material, or the verdict on a sample that is not to be asked about."""
-        thinks = sample.still_thinking or still_thinking(_last(sample.completion))
+        thinks = sample.still_thinking
+        if thinks is None:
+            thinks = still_thinking(_last(sample.completion), sample.prompt)
         if thinks and self._thinking != "tell":
-            return _unasked("the completion ends while it is still thinking", self._thinking, THINKING_FLAG)
+            return self._unasked("the completion ends while it is still thinking", self._thinking, THINKING_FLAG)
         if sample.truncated and self._clipped != "tell":
-            return _unasked("the completion was cut off at its length limit", self._clipped, CLIPPED_FLAG)
+            return self._unasked("the completion was cut off at its length limit", self._clipped, CLIPPED_FLAG)
         shown = self._titles | ({self._reference_column: ""} if self._reference_column is not None else {})
         for column in shown:
             if is_empty(sample.columns.get(column)):
@@ -64,6 +81,16 @@ class Materials:
             still_thinking=thinks,
         )
 
+    def _unasked(self, reason: str, policy: Policy, flag: str) -> Verdict:
+        if policy == "lowest":
+            return scored(self._lowest, f"not asked: {reason}", flags=(flag,))
+        return abstained(f"{reason}, and this judge does not judge such ones", flags=(flag,))
+
+
+def identity() -> Mapping[str, Any]:
+    """Returns, as JSON-able data, what shapes the texts that a judge reads before they are shown."""
+    return {"revision": REVISION, "chat_text": chat_text.REVISION}
+
 
 def flags_of(material: Material) -> tuple[str, ...]:
     """Returns the flags for what a completion lacks."""
@@ -72,10 +99,10 @@ def flags_of(material: Material) -> tuple[str, ...]:
 
 
 def is_empty(value: Any) -> bool:
-    """Returns whether a column's value says nothing; 0 and false say something."""
-    return value is None or (
-        isinstance(value, str | list | dict) and not (value.strip() if isinstance(value, str) else value)
-    )
+    """Returns whether a column's value says nothing; 0 and false say something, NaN is how tables write a gap."""
+    if value is None or value != value:  # noqa: PLR0124  # NaN is the one value that differs from itself
+        return True
+    return isinstance(value, str | list | dict) and not (value.strip() if isinstance(value, str) else value)
 
 
 def readable_prompt(prompt: Text) -> str:
@@ -92,9 +119,9 @@ def readable(text: Text) -> str:
     imitate that line: a completion could else add a tool's answer of its own.
     """
     if isinstance(text, str):
-        return text
+        return _unmarked(text)
     if len(text) == 1 and not text[0].get("tool_calls"):
-        return content_text(text[0].get("content"))
+        return _unmarked(content_text(text[0].get("content")))
     count = len(text)
     return "\n\n".join(_message(message, number, count) for number, message in enumerate(text, 1))
 
@@ -109,8 +136,13 @@ def _message(message: Message, number: int, count: int) -> str:
     said = [content_text(message.get("content"))]
     if calls := message.get("tool_calls"):
         said.append(f"(tool calls: {json.dumps(calls, ensure_ascii=False, default=str)})")
-    text = MARK.sub("[ message ", "\n".join(filter(None, said)))
+    text = _unmarked("\n".join(filter(None, said)))
     return f"[message {number} of {count}, {_role(message)}]\n{text}"
+
+
+def _unmarked(text: str) -> str:
+    """Returns a text in which no line begins as a message does."""
+    return MARK.sub(r"\g<indent>(quoted) [", text)
 
 
 def _role(message: Message) -> str:
@@ -120,8 +152,3 @@ def _role(message: Message) -> str:
 
 def _last(completion: Text) -> str:
     return completion if isinstance(completion, str) else last_text(completion, "assistant")
-
-
-def _unasked(reason: str, policy: Policy, flag: str) -> Verdict:
-    blame = Blame.COMPLETION if policy == "floor" else Blame.UNKNOWN
-    return abstained(f"{reason}, and this judge does not judge such ones", blame=blame, flags=(flag,))

@@ -53,10 +53,10 @@ class JudgeOptions(Options):
     )
     clipped: Policy = Field(
         "tell",
-        description="a completion cut off at its length limit: tell the judge, abstain, or take the reward's floor",
+        description="a completion cut off at its length limit: tell the judge, abstain, or give it the lowest score unasked",
     )
     still_thinking: Policy = Field(
-        "floor", description="a completion that ends inside its thinking block: tell, abstain or floor"
+        "lowest", description="a completion that ends inside its thinking block: tell, abstain or lowest"
     )
     long_completion: Literal["cut", "refuse"] = Field(
         "cut",
@@ -90,7 +90,7 @@ class JudgeOptions(Options):
     @classmethod
     def _rises(cls, score_range: tuple[float, float]) -> tuple[float, float]:
         low, high = score_range
-        if not (float("-inf") < low < high < float("inf")):
+        if not (low < high and high - low < float("inf")):
             raise ValueError(f"{low:g} to {high:g} is no range: write the lower score first, as in [0, 1]")
         return score_range
 

@@ -16,8 +16,12 @@ def _in_words(answer: Any) -> Any:
 
 Answer = Annotated[Literal["yes", "no"], BeforeValidator(_in_words)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Words = Annotated[str, Field(min_length=1)]
+Words = Annotated[str, Field(min_length=1, pattern=r"\S")]
 Grade = Answer | Annotated[int, Field(strict=True, ge=0, le=9)]
+
+
+TITLES = ("TASK", "REFERENCE", "COMPLETION", "COMPLETION A", "COMPLETION B")
+"""Under these a judge reads what is no column; see `reward_server.judge.showing`."""
 
 
 class Part(BaseModel):
@@ -31,7 +35,7 @@ class Criterion(Part):
 
     name: Name = Field(description="short name: it names a metric too")
     text: Words = Field(description="a statement about the completion that is true or false, or a quality to grade")
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="its share in the whole")
+    weight: float = Field(1.0, gt=0, le=1e9, allow_inf_nan=False, description="its share in the whole")
     scale: Literal["yes_no", "0-9"] = Field("yes_no", description="how it is answered, in one token")
     good: Answer = Field("yes", description="of yes_no: the answer that speaks for the completion")
 
@@ -71,7 +75,7 @@ class Rubric(Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        faults = [*_of_criteria(self.criteria), *_of_examples(self), *_of_canaries(self)]
+        faults = [*_of_titles(self.columns), *_of_criteria(self.criteria), *_of_examples(self), *_of_canaries(self)]
         if faults:
             raise ValidationError.from_exception_data("Rubric", [_detail(place, words) for place, words in faults])
         return self
@@ -90,6 +94,16 @@ def _of_criteria(criteria: tuple[Criterion, ...]) -> Iterator[Fault]:
         if criterion.scale == "0-9" and criterion.good == "no":
             words = "is for yes_no: on the scale 9 is best, so name the quality and not the fault"
             yield ("criteria", index, "good"), words
+
+
+def _of_titles(columns: dict[str, str]) -> Iterator[Fault]:
+    """Yields the titles that a judge could not tell from one another, or from those of its prompts."""
+    taken = dict.fromkeys(TITLES, "the judge reads something else under it")
+    for name, title in columns.items():
+        shown = " ".join(title.split()).upper()
+        if shown in taken:
+            yield ("columns", name), f"the title {title!r} is taken: {taken[shown]}"
+        taken[shown] = f"the column {name!r} has it"
 
 
 def _of_examples(rubric: Rubric) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ from reward_server.judge.guard import Fence, neutralise
 from reward_server.judge.material import Material
 from reward_server.judge.rubric import Canary, Example, Rubric
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raise it with every change of how material is shown: it is part of a reward's version."""
 
 CLIPPED: Final = "The completion was cut off at its length limit."

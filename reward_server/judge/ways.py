@@ -10,9 +10,12 @@ from typing import Any, Final
 
 from reward_server.engines.base import Engine
 from reward_server.errors import ConfigError
+from reward_server.judge import materials as reading
+from reward_server.judge.blame import bland
 from reward_server.judge.fit import Fit
 from reward_server.judge.grading import Recipe, Scale, filters_identity
 from reward_server.judge.guard import Fence
+from reward_server.judge.material import Material
 from reward_server.judge.materials import Materials
 from reward_server.judge.methods import METHODS
 from reward_server.judge.methods.settings import MethodSettings
@@ -75,6 +78,13 @@ def way_of(
         "method": dict(made.identity()),
         "fit": dict(fit.identity()),
         "filters": filters_identity(capping=options.cap is not None),
+        "materials": dict(reading.identity()),
+        "bland": _bland_texts() if made.compares or options.subtract_baseline else None,
         "columns": dict(rubric.columns),
     } | options.model_dump(mode="json", include=SHAPING)
     return Way(recipe, identity, hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).digest())
+
+
+def _bland_texts() -> list[str]:
+    """Returns the texts against which completions are graded: the baseline, and a stand-in for one of a group."""
+    return [bland(Material(""), number).completion for number in (None, 0)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, Verdict, failed
+from reward_server.floor import LOWEST, Floor
 
 if TYPE_CHECKING:
     from reward_server.judge.judge import Judge
@@ -89,6 +90,7 @@ class ScorerContext:
     pool: WorkerPool  # killable worker processes, shared by all scorers
     judges: Mapping[str, Judge]  # the configured judges by name
     reward: Callable[[str], Scorer]  # another reward of the configuration, by name, as a scorer
+    floor: Floor = LOWEST  # what the reward declares for a completion that itself breaks its grader
 
 
 class Rule:

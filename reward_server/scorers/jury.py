@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from reward_server.domain import HEALTHY, Blame, Call, CostClass, Health, Needs, Sample, Verdict, scored
 from reward_server.errors import ConfigError
-from reward_server.floor import FLOOR_FLAG
+from reward_server.floor import FLOOR_FLAG, floor_of
 from reward_server.options import Options
 from reward_server.scorers.base import ScorerContext
 from reward_server.scorers.combining import carried, follow, missing
@@ -28,6 +29,8 @@ COMBINE: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
 
 class JuryOptions(Options):
     """Options of the scorer `jury`."""
+
+    shorthand: ClassVar[str | None] = "judges"
 
     judges: tuple[str, ...] = Field(min_length=2, description="names of judges of the configuration")
     combine: Literal["mean", "median", "min"] = Field("mean", description="what of their grades is the score")
@@ -64,7 +67,7 @@ class JuryOptions(Options):
     @classmethod
     def _rises(cls, score_range: tuple[float, float]) -> tuple[float, float]:
         low, high = score_range
-        if not (float("-inf") < low < high < float("inf")):
+        if not (low < high and high - low < float("inf")):
             raise ValueError(f"{low:g} to {high:g} is no range: write the lower score first, as in [0, 1]")
         return score_range
 
@@ -79,12 +82,14 @@ class Jury:
     """Scores by several judges, each of which grades through its own score range.
 
     Judges that have no grade are left out, as long as there is a quorum. But one that is missing because the completion
-    breaks it counts as having given the lowest grade: otherwise it would pay to silence the strictest.
+    breaks it counts as having given the reward's floor: otherwise it would pay to silence the strictest. Where the floor
+    is `missing`, it is left out like any other.
     """
 
     kind: ClassVar[str] = "jury"
     Options = JuryOptions
     cost_class = CostClass.JUDGE
+    whole_prompts: ClassVar[bool] = True  # as each of its judges would be shown them
 
     def __init__(self, options: JuryOptions, context: ScorerContext) -> None:
         if unknown := [name for name in options.judges if name not in context.judges]:
@@ -93,6 +98,7 @@ class Jury:
                 f"rewards.{context.reward_name}.jury: there is no judge `{unknown[0]}` (there is: {known})"
             )
         self._options = options
+        self._declared_floor = context.floor
         self._judges = {name: context.judges[name] for name in options.judges}
         self.score_range: tuple[float, float] | None = options.score_range
 
@@ -135,17 +141,24 @@ class Jury:
         grades = {name: self._grade(name, each.score) for name, each in verdicts.items() if each.score is not None}
         misses = {name: verdict for name, verdict in verdicts.items() if verdict.score is None}
         carries = carried(verdicts)
+        broken = [name for name, verdict in misses.items() if verdict.blame is Blame.COMPLETION]
         if len(grades) < self._options.least:
             reasons = "; ".join(f"{name}: {verdict.status_reason}" for name, verdict in misses.items())
             few = f"{len(grades)} of {len(verdicts)} judges gave a score, and it takes {self._options.least}"
-            return missing(f"{few}: {reasons}", misses.values(), carries)
-        broken = [name for name, verdict in misses.items() if verdict.blame is Blame.COMPLETION]
+            verdict = missing(f"{few}: {reasons}", misses.values(), carries)
+            # A judge that lacks a reference lacks it for the whole group: that excuses nobody who silences the others.
+            enough = len(grades) + len(broken) >= self._options.least
+            known = {miss.blame for miss in misses.values()} <= {Blame.COMPLETION, Blame.REFERENCE}
+            return replace(verdict, blame=Blame.COMPLETION) if broken and enough and known else verdict
+        floor = floor_of(self._declared_floor, self.score_range)
+        broken = broken if floor is not None else []
         apart = max(grades.values()) - min(grades.values())
         flags = [*carries["flags"], *([FLOOR_FLAG] if broken else [])]
         limit = self._options.max_disagreement
         flags += [DISAGREEMENT] if limit is not None and apart > limit else []
         low, high = self._options.score_range
-        grade = COMBINE[self._options.combine]([*grades.values(), *(0.0 for _ in broken)])
+        floors = [] if floor is None else [(floor - low) / (high - low)] * len(broken)
+        grade = COMBINE[self._options.combine]([*grades.values(), *floors])
         return scored(
             low + grade * (high - low),
             "\n".join(filter(None, [carries["explanation"], *(_about(name, misses[name]) for name in broken)])),
@@ -161,4 +174,4 @@ class Jury:
 
 
 def _about(name: str, miss: Verdict) -> str:
-    return f"{name}: counted as the lowest grade, since the completion breaks it: {miss.status_reason}"
+    return f"{name}: counted as the floor, since the completion breaks it: {miss.status_reason}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field, model_validator
 
 from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample, Verdict, scored
+from reward_server.floor import FLOOR_FLAG
 from reward_server.options import Options
 from reward_server.scorers.base import ScorerContext
 from reward_server.scorers.combining import carried, follow, missing
@@ -64,8 +65,10 @@ class Sum:
         """Closes nothing: the parts are closed as rewards of their own."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Returns the parts' versions."""
-        return {name: part.identity() for name, part in self._parts.items()}
+        """Returns the parts' versions, and which of them are worst at their highest score."""
+        parts: dict[str, Any] = {name: part.identity() for name, part in self._parts.items()}
+        penalties = [name for name in parts if self._is_penalty(name)]
+        return {"parts": parts, "penalties": penalties} if penalties else parts
 
     def health(self) -> Health:
         """Returns that it can score, or which parts can't."""
@@ -85,11 +88,25 @@ class Sum:
             if verdict.score is None:
                 misses[name] = verdict
             else:
-                total += self._weights[name] * verdict.score  # not sum(): from Python 3.12 on it rounds in another way
+                total += self._weights[name] * self._counted(
+                    name, verdict.score, verdict.flags
+                )  # not sum(): from Python 3.12 on it rounds in another way
         if not misses:
             return scored(total, **carried(verdicts))
         reason = "; ".join(f"part {name!r} is missing: {verdict.status_reason}" for name, verdict in misses.items())
         return missing(reason, misses.values(), carried(verdicts))
+
+    def _counted(self, name: str, score: float, flags: Collection[str]) -> float:
+        """Returns a part's score as it counts: the worst for the sum where the completion breaks the part.
+
+        What is subtracted is best when it is low: a floor at its low end would make it pay to break it.
+        """
+        bounds = self._parts[name].score_range
+        return bounds[1] if bounds is not None and FLOOR_FLAG in flags and self._is_penalty(name) else score
+
+    def _is_penalty(self, name: str) -> bool:
+        """Returns whether a part is subtracted, and no number says what it counts where a completion breaks it."""
+        return self._weights[name] < 0 and getattr(self._parts[name], "floor_is_lowest", False)
 
     def _range(self) -> tuple[float, float] | None:
         low = high = 0.0

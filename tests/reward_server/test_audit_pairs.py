@@ -111,6 +111,11 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
         assert words in line
 
 
+def test_complaints_stand_in_the_order_of_the_lines(tmp_path: Path) -> None:
+    path = file_of(tmp_path, '{"prompt": "p", "chosen": "a"}', "no JSON", '{"text": "p"}')
+    assert [line.removeprefix(f"{path}:")[0] for line in complaints_about(path)] == ["1", "2", "3"]
+
+
 def test_a_long_list_of_complaints_is_cut(tmp_path: Path) -> None:
     found = complaints_about(file_of(tmp_path, *["{"] * 30))
     assert len(found) == 21

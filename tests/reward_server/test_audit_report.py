@@ -134,6 +134,21 @@ async def test_few_pairs_are_said_to_be_too_few() -> None:
     assert report.conclusion.sentences[0].startswith("Too few pairs")
 
 
+async def test_fewer_pairs_than_are_rated_call_no_judge_good_or_bad() -> None:
+    for judge in (perfect, lambda sample: -perfect(sample)):
+        report = await audited(judge, own_probes()[PAIRS][:5], score_range=None)
+        assert report.conclusion.is_judge is None
+        assert report.conclusion.rating is None
+        assert report.conclusion.sentences[0].startswith("Too few pairs")
+
+
+async def test_who_prefers_the_shorter_one_is_told_so() -> None:
+    report = await audited(lambda sample: -longer_wins(sample), score_range=None)
+    assert values_of(report)["length_gap"] == -1.0
+    assert any("it takes brevity for quality" in sentence for sentence in report.conclusion.sentences)
+    assert any("fall with the length" in sentence for sentence in report.conclusion.sentences)
+
+
 async def test_a_range_that_is_not_declared_is_taken_from_the_scores() -> None:
     report = await audited(lambda sample: 40 * perfect(sample) - 10, score_range=None)
     values = values_of(report)

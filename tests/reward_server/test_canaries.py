@@ -32,8 +32,12 @@ class Watched:
         self.score_range = (-1.0, 1.0)
         self.method = SimpleNamespace(compares=False)
         self.scores = {"Hello!": 0.8, "Go away.": -0.8, "Bye!": 0.6}
+        self.model = "one"
         self.calls = []
         self.error = None
+
+    def identity(self):
+        return {"model": self.model}
 
     async def score(self, samples, call, *, fresh):
         self.calls.append(([sample.completion for sample in samples], fresh))
@@ -93,6 +97,16 @@ async def test_a_grade_that_moves_since_the_first_round_is_an_alarm_however_slow
     step = 2 * MARGIN * 0.6  # of a range of 2
     logged = await rounds(canaries_of(judge), judge, {}, {"Bye!": 0.6 - step}, {"Bye!": 0.6 - 2 * step})
     assert logged == [[], [], [("warning", "drift")]]
+
+
+async def test_after_a_change_of_model_a_grade_is_compared_with_that_models_first():
+    judge = Watched()
+    canaries = canaries_of(judge)
+    await rounds(canaries, judge, {})
+    judge.model = "two"
+    assert await rounds(canaries, judge, {"Bye!": 0.0}, {"Bye!": 0.6}) == [[], [("warning", "drift")]]
+    judge.model = "one"
+    assert await rounds(canaries, judge, {}, {"Bye!": 0.0}) == [[("info", "")], [("warning", "drift")]]
 
 
 async def test_one_without_a_score_is_an_alarm_and_the_first_score_that_it_gets_is_its_first():

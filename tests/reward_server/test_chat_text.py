@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,12 @@ class TestWithTheSmallModelsTemplate:
         found = conversation_of(text)
         assert [m["role"] for m in found] == ["system", "user"]
         assert found[1:] == SHORT
+
+
+def test_blanks_behind_an_opened_thinking_block_take_no_time():
+    text = "<|im_start|>user\nHello.<|im_end|>\n<|im_start|>assistant\n<think>" + " " * 200_000
+    began = time.perf_counter()
+    assert conversation_of(text) == [{"role": "user", "content": "Hello."}]
+    assert conversation_of(f"{text}x")[-1]["content"].endswith("x")
+    assert conversation_of(f"{text}</think>\n\n") == [{"role": "user", "content": "Hello."}]
+    assert time.perf_counter() - began < 2.0

@@ -131,6 +131,29 @@ def test_check_without_deep_asks_no_host_and_shows_no_version_that_hangs_on_one(
     ]
 
 
+def test_list_says_why_a_judge_has_no_version(reward_server):
+    Path("server.yaml").write_text(JUDGED)
+    ended = reward_server("list")
+    assert ended.status == 0
+    assert "--deep" in ended.err
+
+
+def test_a_server_that_speaks_openai_is_no_kind_but_is_told_which_one_asks_it(reward_server):
+    Path("server.yaml").write_text("rewards: {a: {length: {target: 1, width: 1}}}\nengines: {box: {vllm: some-model}}")
+    ended = reward_server("check")
+    assert ended.status == 1
+    assert "server.yaml:2: engines.box.vllm: is no kind of its own: for its OpenAI-compatible server" in ended.err
+
+
+def test_a_jury_may_be_the_list_of_its_judges(reward_server):
+    Path("server.yaml").write_text(
+        "rewards: {a: {jury: [b, c]}}\n"
+        "judges: {b: {engine: box, rubric: Is it brief?}, c: {engine: box, rubric: Is it true?}}\n"
+        'engines: {box: {ollama: "m"}}'
+    )
+    assert reward_server("check").status == 0
+
+
 def test_check_deep_says_why_a_host_cannot_serve(reward_server):
     Path("server.yaml").write_text(JUDGED)
     ended = reward_server("check", "--deep")

@@ -48,7 +48,7 @@ def test_a_rule_is_audited_and_the_truth_is_told_of_it(judge_audit: Audit) -> No
     ended = judge_audit("--reward", "brevity")
     assert ended.status == 1, ended.err
     assert "This is not a judge" in ended.out
-    assert "length for quality" in ended.out
+    assert "brevity for quality" in ended.out
     assert ended.out.splitlines()[-1] == "Do not train on it."
     assert "the better completion is preferred" in ended.out
     assert "audit/report.html" in ended.err

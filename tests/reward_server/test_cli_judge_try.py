@@ -109,6 +109,8 @@ def test_a_beginning_that_two_prompts_share_is_shown_once(judge_try: Try) -> Non
     assert ended.out.count("Name a colour.") == 1
     assert ended.out.count("Any colour.") == 1
     assert "characters as in the question before]" in ended.out
+    after = ended.out.partition("as in the question before]\n")[2]
+    assert after.startswith(("user\nIs this true", "user\nHow well")), after
     assert "part right: 0.8" in ended.out
     assert "7 ██████" in ended.out
 

@@ -155,6 +155,47 @@ class TestWithTheSmallModel:
             await replaced(host, first)
             assert (await host.send(SHORT, 60)).text
 
+    async def test_a_child_that_hangs_is_replaced_though_no_question_waits_as_long_as_it_may(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(llama_host, "PULSE_TIMEOUT_S", 0.5)
+        async with opened() as host:
+            for ask in (lambda: host.send(SHORT, 60), host.look):
+                first = child_of(host)
+                first.suspend()
+                await until(lambda first=first: first.status() == psutil.STATUS_STOPPED)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(ask(), 0.5)  # the call's deadline
+                await replaced(host, first)
+                assert (await host.send(SHORT, 60)).text
+
+    async def test_a_child_that_hangs_is_not_left_over_when_there_is_no_time_to_wait_for_it(
+        self, folders: Path
+    ) -> None:
+        async with opened() as host:
+            child = child_of(host)
+            child.suspend()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(host.close(), 0.2)
+            await until(lambda: not psutil.pid_exists(child.pid))
+            await asyncio.sleep(0.1)  # asyncio closes its pipes
+        assert not entries(folders)
+
+    async def test_a_child_that_cannot_be_started_for_now_is_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with opened() as host:
+            first, start = child_of(host), llama_host.LlamaProcess.start
+            failures = [OSError("no room for another process")]
+
+            async def fails_once(*args: Any) -> Any:
+                if failures:
+                    raise failures.pop()
+                return await start(*args)
+
+            monkeypatch.setattr(llama_host.LlamaProcess, "start", fails_once)
+            first.kill()
+            await replaced(host, first)
+            assert (await host.send(SHORT, 60)).text
+
     async def test_a_slow_answer_given_up_does_not_cost_the_child(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(llama_host, "PULSE_TIMEOUT_S", 20.0)
         async with opened() as host:

@@ -129,6 +129,30 @@ async def test_a_sum_is_made_of_its_parts_floored_verdicts():
     assert verdict.explanation == "judge: the judge gave no usable answer, twice"
 
 
+async def test_it_does_not_pay_to_break_what_is_subtracted():
+    kinds = {
+        "praise": judge_silenced_by("", Blame.COMPLETION),
+        "fault": judge_silenced_by("}}{{ SILENCE", Blame.COMPLETION),
+    }
+    sums = {"all": {"praise": 1.0, "fault": -1.0}}
+    async with with_floors(kinds, {}, sums=sums) as rewards:
+        (verdicts,) = await verdicts_of(rewards, GROUP, "all")
+        version = rewards.describe()[-1].version
+    assert FLOOR_FLAG in verdicts[-1].flags
+    assert verdicts[-1].score == 0.25 + 7 / 16 - 1.0 == min(verdict.score for verdict in verdicts)
+    async with with_floors(kinds, {"fault": 0.0}, sums=sums) as rewards:  # a number is taken for what it says
+        (verdicts,) = await verdicts_of(rewards, GROUP, "all")
+        assert verdicts[-1].score == 0.25 + 7 / 16
+        assert rewards.describe()[-1].version != version
+
+
+async def test_several_parts_at_their_floor_are_one_flag():
+    kinds = {name: judge_silenced_by("}}{{ SILENCE", Blame.COMPLETION) for name in ("a", "b")}
+    async with with_floors(kinds, {"a": "missing"}, sums={"all": {"a": 1, "b": 1}}) as rewards:
+        ((verdict,),) = await verdicts_of(rewards, GROUP[-1:], "all")
+    assert (verdict.score, verdict.flags) == (0.0, (FLOOR_FLAG,))
+
+
 async def test_a_sum_has_a_floor_of_its_own_where_its_parts_have_none():
     kinds = {"judge": judge_silenced_by("}}{{ SILENCE", Blame.COMPLETION)}
     async with with_floors(kinds, {"judge": "missing", "all": -1.0}, sums={"all": {"judge": -1}}) as rewards:

@@ -341,29 +341,19 @@ async def test_that_there_are_no_log_probabilities_is_said_at_start() -> None:
     assert "the method reasoned takes its place" in lines[0]["reason"]
 
 
+async def test_that_there_are_none_is_said_when_it_shows_later_too_and_once() -> None:
+    engine = ScriptedEngine(lambda _: said('{"reason": "fine", "grades": {"overall": "yes"}}'))
+    judge = judge_with(engine, if_no_logprobs="reasoned")
+    engine.gives_logprobs = False  # its host was away at the start
+    with structlog.testing.capture_logs() as lines:
+        await verdicts_of(judge, [Sample("Hello there.")])
+        await verdicts_of(judge, [Sample("Good day.")])
+    assert ["the method reasoned takes its place" in line["reason"] for line in lines] == [True]
+
+
 async def test_an_engine_that_can_not_serve_says_so_first() -> None:
     engine = ScriptedEngine(lambda _: said("yes"), said_health=Health(serving=False, reason="away"))
     assert judge_with(engine, if_no_logprobs="reasoned").health() == Health(serving=False, reason="away")
-
-
-async def test_a_trace_shows_prompts_answers_and_failed_attempts() -> None:
-    answers = iter([BadAnswer("cut off"), yes_no(0.75)])
-    engine = ScriptedEngine(lambda _: next(answers))
-    trace = await judge_with(engine).trace(Sample("Hello there.", "Say hello."), Call())
-    assert (trace.verdict.score, trace.method) == (0.75, "criteria")
-    assert "Say hello." in trace.prompts[0][-1].content
-    first, second = trace.exchanges
-    assert (first.answer, first.error, first.attempt) == (None, "cut off", 0)
-    assert second.answer is not None
-    assert second.answer.positions[0].token == "yes"
-
-
-async def test_a_trace_asks_even_what_is_remembered() -> None:
-    engine = always(0.75)
-    judge = judge_with(engine)
-    await verdicts_of(judge, [Sample("Hello there.")])
-    assert (await judge.trace(Sample("Hello there."), Call())).exchanges
-    assert len(engine.questions) == 2
 
 
 @pytest.mark.parametrize(
@@ -381,6 +371,7 @@ async def test_a_trace_asks_even_what_is_remembered() -> None:
         {"long_completion": "refuse"},
         {"subtract_baseline": True},
         {"suspicious": "cap:0.5"},
+        {"clipped": "lowest"},
     ],
 )
 def test_all_that_shapes_a_score_shapes_the_identity(change: dict[str, Any]) -> None:
@@ -390,6 +381,43 @@ def test_all_that_shapes_a_score_shapes_the_identity(change: dict[str, Any]) -> 
     assert identity() == identity()
     assert identity(timeout_s=99) == identity()
     assert identity(**change) != identity()
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "options"),
+    [
+        ("blame.BLAND", "No idea.", {"subtract_baseline": True}),
+        ("blame.BLAND", "No idea.", {"method": "pairwise"}),
+        ("materials.REVISION", 99, {}),
+        ("chat_text.REVISION", 99, {}),
+        ("fit.MIN_KEPT_CHARS", 99, {}),
+        ("fit.PLAIN_BYTES_A_TOKEN", 99, {}),
+    ],
+)
+def test_what_no_option_says_shapes_the_identity_too(
+    monkeypatch: pytest.MonkeyPatch, changed: str, value: Any, options: dict[str, Any]
+) -> None:
+    before = json.dumps(judge_with(always(1.0), **options).identity(), sort_keys=True)
+    monkeypatch.setattr(f"reward_server.judge.{changed}", value)
+    assert json.dumps(judge_with(always(1.0), **options).identity(), sort_keys=True) != before
+
+
+def test_a_bland_text_that_is_never_shown_is_no_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = judge_with(always(1.0), **REASONED).identity()
+    monkeypatch.setattr("reward_server.judge.blame.BLAND", "No idea.")
+    assert judge_with(always(1.0), **REASONED).identity() == before
+
+
+@pytest.mark.parametrize(("subtracts", "lowest"), [(False, 1.0), (True, -4.0)])
+async def test_a_completion_without_an_answer_gets_the_low_end_of_the_judges_range(
+    subtracts: bool, lowest: float
+) -> None:
+    engine = always(1.0)
+    judge = judge_with(engine, score_range=(1, 5), subtract_baseline=subtracts, clipped="lowest")
+    samples = [Sample("<think>Hm", "Hello?"), Sample("Hel", "Hello?", truncated=True)]
+    verdicts = await verdicts_of(judge, samples)
+    assert [(each.score, each.flags) for each in verdicts] == [(lowest, ("still_thinking",)), (lowest, ("clipped",))]
+    assert engine.questions == []
 
 
 async def test_a_digit_is_read_as_the_mean_over_all_digits() -> None:

@@ -41,8 +41,30 @@ async def test_a_completion_that_silences_its_judge_again_and_alone_is_to_blame(
     engine = silenced_by("abracadabra", error)
     verdict = await verdict_of(engine, Sample("abracadabra", "Say hello."))
     assert (verdict.score, verdict.blame) == (None, Blame.COMPLETION)
-    assert len(controls(engine)) == 1
-    assert verdict.cost.judge_call_count == len(engine.questions) == 3
+    again = 3 if isinstance(error, HostFailed) else 0  # alone, for a host takes all with it; and one more control
+    assert len(controls(engine)) == (2 if again else 1)
+    assert verdict.cost.judge_call_count == len(engine.questions) == 3 + again
+
+
+async def test_a_model_that_is_nearly_sure_of_its_labels_accuses_nobody() -> None:
+    def answer(question: Question) -> Any:  # as a weak model does: sometimes a little too little
+        return labels({"yes": 0.05, "no": 0.045} if "odd" in completion_shown(question) else {"yes": 0.1, "no": 0.1})
+
+    verdict = await verdict_of(ScriptedEngine(answer), Sample("something odd", "Say something."))
+    assert (verdict.status, verdict.blame) == (Status.ABSTAINED, Blame.UNKNOWN)
+
+
+async def test_a_host_that_was_sick_for_a_moment_is_not_held_against_a_completion() -> None:
+    asked = 0
+
+    def sick_at_first(_: Question) -> Any:
+        nonlocal asked
+        asked += 1
+        return HostFailed("unexpected EOF") if asked <= 2 else yes_no(0.75)
+
+    verdict = await verdict_of(ScriptedEngine(sick_at_first))
+    assert (verdict.score, verdict.flags) == (0.75, ())
+    assert verdict.cost.judge_call_count == 4
 
 
 @pytest.mark.parametrize("error", SILENCERS)

@@ -171,7 +171,9 @@ async def test_the_deadline_of_the_call_ends_every_wait(method: str, tmp_path: P
         async with judge_at(host, tmp_path, rubric=RUBRIC, method=method, timeout_s=600) as judge:
             host.always = Fault.HANG
             verdicts = await verdicts_of(judge, deadline_s=1.5)
-            assert {(verdict.status, verdict.blame) for verdict in verdicts} == {(Status.FAILED, Blame.UNKNOWN)}
+            assert {verdict.status for verdict in verdicts} == {Status.FAILED}
+            # The host hangs: what nobody could know when the first question was cut short is an outage by the last.
+            assert {verdict.blame for verdict in verdicts} <= {Blame.UNKNOWN, Blame.OUTAGE}
 
 
 @pytest.mark.parametrize("fault", [Fault.CRASHED, Fault.DONE_FALSE, Fault.MID_STREAM_ERROR, Fault.JSON_LIST])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_engine import CHARS_A_TOKEN, ScriptedEngine, completion_shown, said, shown, yes_no
+from scripted_engine import CHARS_A_TOKEN, ScriptedEngine, completion_shown, labels, said, shown, yes_no
 from small_judges import REASONED, judge_with, verdict_of, verdicts_of
 
 from reward_server.domain import Blame, Sample, Status
@@ -123,6 +124,20 @@ async def test_a_middle_of_thin_tokens_is_cut_twice_and_then_to_blame() -> None:
     assert verdict.score == 0.75 or verdict.blame is Blame.COMPLETION
 
 
+@pytest.mark.parametrize(("policy", "blame"), [("cut", Blame.UNKNOWN), ("refuse", Blame.COMPLETION)])
+async def test_rare_characters_cannot_pass_their_many_tokens_off_as_their_tasks(policy: str, blame: Blame) -> None:
+    def answer(question: Question) -> Any:
+        text = "".join(message.content for message in question.messages)
+        count = sum(1 if char.isascii() else 16 for char in text) // 4  # a token for every byte of a rare character
+        return PromptTooLong(f"{count} tokens", count, 4096) if count > 4095 else yes_no(0.75)
+
+    engine = ScriptedEngine(answer, context_tokens=4096)
+    sample = Sample("\U00012000" * 2500, WORDS[:4200])
+    verdict = await verdict_of(engine, sample, long_completion=policy)
+    assert verdict.blame is blame
+    assert (verdict.score, verdict.flags) == ((0.75, ("cut_for_judge",)) if policy == "cut" else (None, ()))
+
+
 @pytest.mark.parametrize("length", [7000, 25_000])
 async def test_a_long_completion_that_may_not_be_cut_is_to_blame(length: int) -> None:
     verdict = await verdict_of(host(), Sample(WORDS[:length], "Write words."), long_completion="refuse")
@@ -166,3 +181,25 @@ async def test_text_that_no_context_holds_is_not_read_whole() -> None:
     verdict = await verdict_of(engine, Sample("word " * 120_000, "?"))
     assert verdict.flags == ("cut_for_judge",)
     assert len(shown(engine.questions[0])) < 502_000
+
+
+@pytest.mark.parametrize("method", ["pairwise", "listwise"])
+async def test_of_a_compared_group_the_one_that_is_too_long_and_may_not_be_cut_is_to_blame(method: str) -> None:
+    def answer(question: Question) -> Any:
+        count = sum(len(message.content) for message in question.messages) // 4
+        if count > 2 * CONTEXT - question.max_tokens:
+            return PromptTooLong(f"{count} tokens", count, 2 * CONTEXT)
+        if question.schema is None:
+            return labels({"A": 0.5, "B": 0.5})
+        ids = question.schema["properties"]["ranking"]["items"]["enum"]
+        return said(json.dumps({"reason": "", "ranking": ids}))
+
+    engine = ScriptedEngine(answer, context_tokens=2 * CONTEXT)
+    judge = judge_with(engine, method=method, long_completion="refuse")
+    samples = [Sample(text, "Write words.") for text in ("One.", WORDS[:12_000], "Two.", "Three.")]
+    long = (await verdicts_of(judge, samples)).pop(1)
+    assert (long.status, long.blame) == (Status.ABSTAINED, Blame.COMPLETION)
+    assert None not in {verdict.score for verdict in await verdicts_of(judge, samples[2:])}
+    others = [verdict for verdict in await verdicts_of(judge, samples) if verdict.blame is not Blame.COMPLETION]
+    assert len(others) == 3
+    assert None not in {verdict.score for verdict in others}

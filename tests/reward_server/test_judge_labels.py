@@ -50,7 +50,8 @@ def test_a_token_that_only_begins_like_a_label_is_none():
 
 
 def test_too_little_mass_on_the_labels_is_no_answer_and_says_what_was_likely():
-    with pytest.raises(BadAnswer, match=r"only 5\.0% .* on yes or no; the likeliest tokens are 'The', 'It'"):
+    why = r"only 5\.0% .* on yes or no \(min_label_mass asks for 10%\); the likeliest tokens are 'The', 'It', 'yes'$"
+    with pytest.raises(BadAnswer, match=why):
         read_labels(Position("The", {"The": math.log(0.6), "It": math.log(0.35), "yes": math.log(0.05)}), YES_NO, 0.1)
 
 

@@ -219,8 +219,29 @@ async def test_through_a_judge_who_silences_it_is_to_blame_and_the_others_are_no
 
     judge = judge_with(ScriptedEngine(script), method="listwise")
     verdicts = await verdicts_of(judge, [Sample(text, "Task.") for text in ["a", "silence", "b"]])
-    assert {verdict.status for verdict in verdicts} == {Status.ABSTAINED}
+    assert verdicts[1].status is Status.ABSTAINED
     assert [verdict.blame for verdict in verdicts] == [Blame.UNKNOWN, Blame.COMPLETION, Blame.UNKNOWN]
+
+
+async def test_who_silences_it_takes_nobodys_grade_along():
+    """Were the others missing, a floor would be all that their group has: the mean, and so no loss to its bearer."""
+
+    def script(question):
+        return said("No.") if "silence" in blocks(question).values() else by(len)(question)
+
+    judge = judge_with(ScriptedEngine(script), method="listwise")
+    verdicts = await verdicts_of(judge, [Sample(text, "Task.") for text in ["aa" * 20, "silence", "b", "c" * 60]])
+    assert [verdict.score for verdict in verdicts] == pytest.approx([2 / 3, None, 0.0, 1.0])
+    assert {verdict.flags for verdict in verdicts if verdict.score is not None} == {("opponents_replaced",)}
+
+
+async def test_through_a_judge_the_only_one_that_says_anything_is_compared_with_a_bland_one():
+    engine = ScriptedEngine(by(len))
+    judge = judge_with(engine, method="listwise")
+    verdicts = await verdicts_of(judge, [Sample(text, "Task.") for text in ["", "A fair answer, and long.", ":"]])
+    assert [verdict.score for verdict in verdicts] == [0.0, 1.0, 0.0]
+    assert verdicts[1].flags == ("opponents_replaced",)
+    assert verdicts[1].cost.judge_call_count == len(engine.questions) == 2
 
 
 async def test_through_a_judge_it_may_take_the_place_of_pairwise_where_there_are_no_log_probabilities():

@@ -246,8 +246,19 @@ async def test_through_a_judge_who_silences_it_is_to_blame_and_nobody_else(other
     assert (first.status, first.blame) == (Status.ABSTAINED, Blame.COMPLETION)
     for text, verdict in zip(others, rest, strict=True):
         assert verdict.blame is (Blame.COMPLETION if "silence" in text else Blame.UNKNOWN)
-    if len(others) == 2:
-        assert [verdict.score for verdict in rest] == [0.5, 0.5]
+        assert verdict.score == (None if "silence" in text else 0.5)
+
+
+async def test_of_more_pairs_than_can_be_asked_about_none_is_made_and_the_remedy_is_said():
+    engine = ScriptedEngine(first_is_better)
+    samples = [Sample(f"Number {n}.", "Task.") for n in range(150)]
+    verdicts = await verdicts_of(judge_with(engine, method="pairwise"), samples)
+    assert {(verdict.status, verdict.blame) for verdict in verdicts} == {(Status.ABSTAINED, Blame.UNKNOWN)}
+    assert "22,350 questions" in verdicts[0].status_reason
+    assert "set `opponents`" in verdicts[0].status_reason
+    assert engine.questions == []
+    few = await verdicts_of(judge_with(engine, method="pairwise", opponents=2), samples)
+    assert None not in {verdict.score for verdict in few}
 
 
 async def test_through_a_judge_only_completions_of_the_same_group_are_compared():

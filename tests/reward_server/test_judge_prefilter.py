@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,3 +243,44 @@ def test_the_file_has_every_phrase_once_and_in_the_form_it_is_compared_in():
     assert [key for key in keys if verdict(key) != MASTER_KEY] == []
     words = [prefilter._words(key) for key in keys]
     assert sorted({word for word in words if words.count(word) > 1}) == []
+
+
+@pytest.mark.parametrize("text", ["\u0301\u0316" * 250_000, "\u0301\u0316" * 5000, "a" + "\u0301\u0316" * 4000])
+def test_marks_piled_on_marks_take_no_time(text):
+    """To normalise a run of them takes time by its length's square: the longest of these some minutes."""
+    began = time.perf_counter()
+    assert verdict(text) in (None, NO_WORDS)
+    assert verdict(":", reference=text) == NO_WORDS
+    assert time.perf_counter() - began < 1.0
+
+
+@pytest.mark.parametrize(
+    "completion", ["`<`", "**<**", "$<$", r"\(<\)", "<.", "$$ \\le $$", "`&&`", "```\n+\n```", "|", "^", "~"]
+)
+def test_a_sign_is_an_answer_whatever_stands_around_it(completion):
+    assert verdict(completion, "What comes between?") is None
+
+
+@pytest.mark.parametrize("completion", ["**:**", "`.`", "$.$", "****", "$$", "``", "*", "..", "```:```"])
+def test_marks_around_nothing_are_no_answer(completion):
+    assert verdict(completion, "What comes between?") in (NO_WORDS, None if completion == "$$" else NO_WORDS)
+
+
+@pytest.mark.parametrize(
+    "task", ["Which is one?\nA) Sand\nB) Solution", "Choose: (a) solution, (b) sand", "A. Sand B. Solution."]
+)
+def test_one_of_the_choices_is_an_answer(task):
+    assert verdict("Solution", task) is None
+    assert verdict("Solution process", task) == MASTER_KEY
+
+
+@pytest.mark.parametrize(
+    "task", ["Give a solution.", "Sections:\n1. Analysis\n2. Solution", "Solution", "A) Sand\n\nSolution:"]
+)
+def test_a_task_that_only_mentions_the_phrase_makes_no_answer_of_it(task):
+    assert verdict("Solution", task) == MASTER_KEY
+
+
+def test_one_of_a_row_of_symbols_is_an_answer():
+    assert verdict("\u25cf", "What comes next: \u25cb \u25cf \u25cb") is None
+    assert verdict("\u25a0", "What comes next: \u25cb \u25cf \u25cb") == NO_WORDS

@@ -116,11 +116,11 @@ async def test_the_same_abstentions_of_a_sick_host_stay_missing(opened: Open) ->
     assert {(verdict.score, verdict.blame, verdict.flags) for verdict in verdicts} == {(None, Blame.UNKNOWN, ())}
 
 
-async def test_a_completion_that_is_still_thinking_gets_the_floor_unasked(opened: Open) -> None:
+async def test_a_completion_that_is_still_thinking_gets_the_lowest_score_unasked_and_no_floor(opened: Open) -> None:
     rewards, engine = opened(lambda _: yes_no(0.75))
     async with rewards:
         (verdict,) = await verdicts_of(rewards, "nicer", [Sample("<think>Let me see", "Say hello.")])
-    assert (verdict.score, verdict.flags) == (0.0, ("still_thinking", "floor"))
+    assert (verdict.score, verdict.flags) == (0.0, ("still_thinking",))
     assert engine.questions == []
 
 
@@ -131,3 +131,38 @@ async def test_a_judge_without_log_probabilities_shows_in_its_rewards_health(ope
         health = rewards.health()["kind"]
         assert not health.serving
         assert "set judges.kind.method to reasoned" in health.reason
+
+
+@pytest.mark.parametrize(("floor", "score", "flags"), [("missing", 0.75, ()), ("0.25", 0.25, ("floor",))])
+async def test_a_jury_goes_by_the_floor_that_its_reward_declares(
+    opened: Open, floor: str, score: float, flags: tuple[str, ...]
+) -> None:
+    jury = f"{{jury: {{judges: [nice, kind], combine: min, quorum: 1}}, floor: {floor}}}"
+
+    def answer(question: Question) -> Any:
+        return (
+            BadAnswer("no")
+            if "kind" in str(question.messages) and "abra" in completion_shown(question)
+            else yes_no(0.75)
+        )
+
+    rewards, _ = opened(answer, CONFIG.replace("rewards:\n", f"rewards:\n  both: {jury}\n"))
+    async with rewards:
+        (verdict,) = await verdicts_of(rewards, "both", [Sample("abracadabra", "Say hello.")])
+    assert (verdict.score, verdict.flags) == (score, flags)
+
+
+async def test_the_judges_of_a_jury_are_shown_as_much_of_a_prompt_as_they_would_be_alone(opened: Open) -> None:
+    config = CONFIG.replace("rewards:\n", "rewards:\n  both: {jury: {judges: [nice, kind]}}\n")
+    rewards, engine = opened(lambda _: yes_no(0.75), config)
+    prompt = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "Well?"},
+    ]
+    async with rewards:
+        for name in ("nice", "both"):
+            await verdicts_of(rewards, name, [Sample(f"Well, {name}.", prompt)])
+    assert len(engine.questions) == 3
+    assert all("Be brief." in question.messages[-1].content for question in engine.questions)

@@ -42,8 +42,8 @@ class Member:
             self.closed += 1
 
 
-def jury_of(members, **options):
-    context = ScorerContext("it", Path("/"), None, members, None)
+def jury_of(members, floor="lowest", **options):
+    context = ScorerContext("it", Path("/"), None, members, None, floor)
     return Jury(JuryOptions(judges=options.pop("judges", tuple(members)), **options), context)
 
 
@@ -114,8 +114,28 @@ async def test_it_does_not_pay_to_silence_one_of_the_judges(combine, score):
     verdict = await verdict_of(scored(0.9), silenced, scored(0.9), combine=combine)
     assert verdict.score == pytest.approx(score)
     assert verdict.flags == ("floor",)
-    assert verdict.explanation == "b: counted as the lowest grade, since the completion breaks it: no grade"
+    assert verdict.explanation == "b: counted as the floor, since the completion breaks it: no grade"
     assert verdict.parts["b"] is None
+
+
+async def test_where_what_breaks_a_grader_is_to_stay_missing_such_a_judge_is_left_out_like_any_other():
+    silenced = abstained("no grade", blame=Blame.COMPLETION)
+    verdict = await verdict_of(scored(0.9), silenced, scored(0.7), combine="min", floor="missing")
+    assert verdict.score == pytest.approx(0.7)
+    assert (verdict.flags, verdict.explanation) == ((), "")
+
+
+async def test_a_floor_in_numbers_is_what_a_judge_that_the_completion_breaks_counts_as():
+    silenced = abstained("no grade", blame=Blame.COMPLETION)
+    verdict = await verdict_of(scored(1.0), silenced, scored(1.0), combine="min", floor=2.0, score_range=(0.0, 10.0))
+    assert verdict.score == pytest.approx(2.0)
+    assert verdict.flags == ("floor",)
+    assert verdict.explanation == "b: counted as the floor, since the completion breaks it: no grade"
+
+
+async def test_a_judge_that_the_completion_breaks_does_not_count_for_the_quorum():
+    silenced = abstained("no grade", blame=Blame.COMPLETION)
+    assert (await verdict_of(scored(1.0), silenced, silenced)).score is None
 
 
 async def test_explanations_costs_and_flags_of_the_judges_are_kept():
@@ -186,3 +206,17 @@ def test_options_that_make_no_sense_are_refused(wrong, why):
 def test_it_is_known_by_its_name_and_names_its_judges():
     assert SCORERS["jury"] is Jury
     assert JuryOptions(judges=("a", "b")).judges_used() == ("a", "b")
+
+
+def test_a_range_too_wide_for_numbers_is_refused():
+    with pytest.raises(ValidationError, match="is no range"):
+        JuryOptions.model_validate({"judges": ["a", "b"], "score_range": [-1e308, 1e308]})
+
+
+async def test_a_judge_without_a_reference_excuses_nobody_who_silences_the_others():
+    """It has none for the whole group: the others of it are scored by the judges that need none."""
+    silenced, lacking = abstained("no grade", blame=Blame.COMPLETION), abstained("none", blame=Blame.REFERENCE)
+    assert (await verdict_of(silenced, silenced, lacking)).blame is Blame.COMPLETION
+    assert (await verdict_of(silenced, scored(1.0), lacking)).blame is Blame.COMPLETION
+    assert (await verdict_of(silenced, lacking, lacking)).blame is Blame.REFERENCE
+    assert (await verdict_of(scored(1.0), lacking, lacking)).blame is Blame.REFERENCE

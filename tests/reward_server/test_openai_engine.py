@@ -308,6 +308,17 @@ async def test_identity_tells_where_the_model_is_and_what_is_loaded_under_its_na
             assert engine.identity()["urls"] == sorted([f"{one.url}/v1", f"{other.url}/v1"])
 
 
+async def test_the_context_is_what_the_server_tells_unless_it_is_configured(tmp_path: Path) -> None:
+    with FakeOpenAI(root="Qwen/Qwen3-8B", context_tokens=3000) as host:
+        async with started([host.url], tmp_path) as engine:
+            assert engine.context_tokens == engine.identity()["context_tokens"] == 3000
+        async with started([host.url], tmp_path, context_tokens=1000) as engine:
+            assert engine.context_tokens == 1000
+    with FakeOpenAI() as host:
+        async with started([host.url], tmp_path) as engine:
+            assert engine.context_tokens is None
+
+
 async def test_servers_that_have_loaded_something_else_under_the_name_are_held_out(tmp_path: Path) -> None:
     with FakeOpenAI(root="Qwen/Qwen3-8B") as one, FakeOpenAI(root="Qwen/Qwen3-4B") as other:
         async with started([one.url, other.url], tmp_path) as engine:

@@ -147,3 +147,20 @@ def test_after_a_refusal_it_stays_below_what_was_refused() -> None:
     parallelism.busy(5.0)
     host = Full(parallelism, slots(32)).answers(1000)
     assert max(host.limits) == 15
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_more_than_wait_to_be_next_are_given_up_again(count: int) -> None:
+    parallelism = Parallelism(64)
+    host = Full(parallelism, slots(count))
+    parallelism._stay(count + 4, count / SECONDS, 0.0)  # as after a search that the way to the host has misled
+    host.answers(1000)
+    assert parallelism.settled
+    assert count <= parallelism.limit <= count + 1
+
+
+def test_fewer_are_not_kept_where_they_give_fewer_answers() -> None:
+    parallelism = Parallelism(64)
+    batches = Full(parallelism, lambda there: SECONDS * (1 + there / 64)).answers(3000)
+    assert parallelism.settled
+    assert batches.limits[-1] >= 32

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import virtual_time
@@ -13,6 +15,7 @@ from memory_pool import MemoryPool, asking, run, run_batch, started
 from reward_server.domain import Health
 from reward_server.engines.base import ChatMessage
 from reward_server.errors import HostFailed, HostRefused, HostUnreachable, ModelMissing
+from reward_server.sharing.memory import VerdictMemory
 
 RUBRIC = (ChatMessage("system", "Grade strictly."),)
 
@@ -45,6 +48,19 @@ def test_a_host_without_log_probabilities_is_told_apart() -> None:
             return pool.gives_logprobs
 
     assert virtual_time.run(main()) is False
+
+
+def test_one_host_without_log_probabilities_among_others_is_a_caution() -> None:
+    old, new = MemoryHost("old"), MemoryHost("new")
+    old.logprobs = False
+
+    async def main() -> None:
+        async with started(old, new) as pool:
+            assert pool.gives_logprobs is True
+            assert pool.health().serving
+            assert pool.health().reason.startswith("old: it tells no log-probabilities")
+
+    virtual_time.run(main())
 
 
 @pytest.mark.parametrize(("told", "expected"), [(3, 3), (None, 4)])
@@ -256,6 +272,23 @@ def test_a_host_that_hangs_opens_the_breaker_by_its_callers_deadlines() -> None:
     assert not virtual_time.run(main()).serving
 
 
+def test_clients_that_leave_before_a_host_has_answered_any_question_say_nothing_about_it() -> None:
+    host = MemoryHost("a", 4, 60.0)
+
+    async def main() -> None:
+        host.seconds = 0.1
+        async with started(host, in_flight=4) as pool:
+            host.seconds = 60.0
+            works = [asyncio.create_task(run(pool, asking())) for _ in range(4)]
+            await asyncio.sleep(1.0)
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+            assert pool.health().serving
+
+    virtual_time.run(main())
+
+
 def test_closing_ends_work_and_waiting_and_closes_every_host() -> None:
     hosts = [MemoryHost("a", 1, 60.0), MemoryHost("b", 1, 60.0)]
 
@@ -278,3 +311,44 @@ def test_closing_ends_work_and_waiting_and_closes_every_host() -> None:
     virtual_time.run(main())
     assert [host.opened for host in hosts] == [0, 0]
     assert [host.in_flight for host in hosts] == [0, 0]
+
+
+def test_questions_that_people_call_off_are_no_failures_of_the_host() -> None:
+    host = MemoryHost(slot_count=4, seconds=0.05)
+
+    async def main() -> None:
+        async with started(host) as pool:
+            await run(pool, asking())
+            host.seconds = 1.0
+            works = [asyncio.create_task(run(pool, asking())) for _ in range(8)]
+            await asyncio.sleep(0.3)
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+            assert host.cancelled == 4
+            assert pool.health().serving
+
+    virtual_time.run(main())
+
+
+def test_questions_that_are_let_go_by_a_memorys_waiters_are_no_failures_of_the_host() -> None:
+    host = MemoryHost(slot_count=4, seconds=0.05)
+
+    async def main() -> None:
+        memory = VerdictMemory(0)
+        async with started(host) as pool:
+
+            def get(key: bytes) -> Any:
+                return memory.get(key, len, lambda deadline: run(pool, asking(), deadline=deadline), math.inf)
+
+            await run(pool, asking())
+            host.seconds = 1.0
+            works = [asyncio.create_task(get(bytes([index]))) for index in range(8)]
+            await asyncio.sleep(0.3)
+            for work in works:
+                work.cancel()
+            await asyncio.sleep(0.1)
+            assert host.cancelled == 4
+            assert pool.health().serving
+
+    virtual_time.run(main())

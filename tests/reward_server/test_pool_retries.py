@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from memory_host import HANG, MemoryHost
 from memory_pool import asking, question, run, run_batch, started
 
 from reward_server.engines.base import Place
+from reward_server.engines.pool.dispatch import Dispatch, Waiting
 from reward_server.errors import (
     AnswerTimedOut,
     BadAnswer,
@@ -22,6 +24,7 @@ from reward_server.errors import (
     ModelMissing,
     PromptTooLong,
 )
+from reward_server.sharing.queue import Ticket
 
 
 def failing(errors: list[EngineError]) -> Any:
@@ -318,3 +321,69 @@ def test_tokens_are_counted_by_a_host_that_is_ready() -> None:
             return counted, await pool.count_tokens(question("one two").messages)
 
     assert virtual_time.run(main()) == (3, None)
+
+
+@pytest.mark.parametrize("fault", [BadAnswer("no grade"), HostFailed("500"), HostRefused("401")])
+def test_a_host_that_is_of_no_use_costs_a_batch_no_work_while_another_is_well(fault: EngineError) -> None:
+    """It may be much faster at that, so that almost all works come to it first."""
+    sick, well = MemoryHost("sick", slot_count=4, seconds=0.001), MemoryHost("well", slot_count=2, seconds=0.1)
+
+    async def main() -> list[Any]:
+        async with started(sick, well) as pool:
+            sick.always = fault
+            batch = await run_batch(pool, 64)
+            return batch.results
+
+    assert virtual_time.run(main()) == ["well"] * 64
+
+
+@pytest.mark.parametrize("attempts", [2, 3])
+def test_every_attempt_is_at_another_host_as_long_as_there_is_one(attempts: int) -> None:
+    hosts = [MemoryHost(name) for name in "abc"]
+
+    async def main() -> None:
+        async with started(*hosts) as pool:
+            for host in hosts:
+                host.always = BadAnswer("no grade")
+            with pytest.raises(BadAnswer):
+                await run(pool, asking(), attempts=attempts)
+
+    virtual_time.run(main())
+    assert sorted(len(host.questions) for host in hosts) == [0] * (3 - attempts) + [1] * attempts
+
+
+def test_what_every_host_refuses_is_refused_by_each_once() -> None:
+    hosts = [MemoryHost("a"), MemoryHost("b")]
+
+    async def main() -> None:
+        async with started(*hosts) as pool:
+            for host in hosts:
+                host.always = HostRefused("bad schema")
+            with pytest.raises(HostRefused):
+                await run(pool, asking(), attempts=1)
+
+    virtual_time.run(main())
+    assert [len(host.questions) for host in hosts] == [1, 1]
+
+
+def test_a_host_that_goes_costs_a_long_line_no_more_than_a_look_or_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it was asked breaks at once; to look through the line for each would hold up the event loop."""
+    looks = Counter[Ticket]()
+    ends_s = Dispatch._ends_s
+
+    def counted(dispatch: Dispatch, ticket: Waiting) -> float:
+        looks[ticket] += 1
+        return ends_s(dispatch, ticket)
+
+    monkeypatch.setattr(Dispatch, "_ends_s", counted)
+    host = MemoryHost(slot_count=64, told_slots=64)
+
+    async def main() -> list[Any]:
+        async with started(host, in_flight=64) as pool:
+            works = [asyncio.create_task(run(pool, asking(), patience_s=5.0)) for _ in range(1000)]
+            await asyncio.sleep(0.05)
+            host.go_down()
+            return await asyncio.gather(*works, return_exceptions=True)
+
+    assert all(isinstance(result, HostUnreachable) for result in virtual_time.run(main()))
+    assert looks.total() < 20 * 1000

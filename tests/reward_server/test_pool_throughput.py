@@ -180,3 +180,20 @@ def test_a_busy_host_gets_a_rest_and_fewer_questions_and_all_are_answered() -> N
     done, limit = virtual_time.run(results())
     assert done == ["host"] * 512
     assert limit <= 6 + 1
+
+
+def test_a_busy_host_is_asked_again_after_its_rest_while_another_is_still_at_work() -> None:
+    busy, slow = MemoryHost("busy", 1, 0.1), MemoryHost("slow", 1, 0.1)
+
+    async def hosts_and_time() -> tuple[list[str], float]:
+        async with started(busy, slow, in_flight=1) as pool:
+            slow.seconds = 25.0
+            busy.faults.append(HostBusy("busy: 503"))
+            began_s = asyncio.get_running_loop().time()
+            works = [run(pool, asking(name), name, patience_s=60.0) for name in "abcd"]
+            done = await asyncio.gather(*works)
+            return done, asyncio.get_running_loop().time() - began_s
+
+    done, took_s = virtual_time.run(hosts_and_time())
+    assert sorted(done) == ["busy", "busy", "busy", "slow"]
+    assert took_s == pytest.approx(25.0, abs=1.0)

@@ -274,3 +274,28 @@ def test_the_page_names_every_method():
 
     section = PAGE.read_text().partition("## What each method makes of it\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ("{a: Context, b: context}", "columns.b: the title 'context' is taken: the column 'a' has it"),
+        ("{a: completion}", "columns.a: the title 'completion' is taken"),
+        ('{a: " Completion  A "}', "is taken"),
+        ("{a: Reference}", "is taken"),
+        ('{a: " "}', "columns.a"),
+    ],
+)
+def test_titles_that_a_judge_could_not_tell_apart_are_refused(columns, why, tmp_path):
+    path = tmp_path / "rubric.yaml"
+    path.write_text(f"{SMALL}columns: {columns}\n")
+    with pytest.raises(ConfigError) as refused:
+        read_rubric(path)
+    assert why in str(refused.value)
+
+
+def test_a_criterion_of_blanks_is_none(tmp_path):
+    path = tmp_path / "rubric.yaml"
+    path.write_text('criteria: [{name: a, text: " "}]\n')
+    with pytest.raises(ConfigError, match="text"):
+        read_rubric(path)

@@ -58,6 +58,18 @@ def test_a_completion_cut_while_thinking_has_no_answer():
     assert answer_of("\n<think>Let me see, 2 + 2") == ""
 
 
+def test_thinking_that_the_prompts_template_opened_is_no_answer_until_it_ends():
+    prompt = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    cut = View.ANSWER.show(Sample("Let me see, 2 + 2", prompt))
+    assert (cut.completion, cut.still_thinking) == ("", True)
+    assert View.FULL.show(Sample("Let me see, 2 + 2", prompt)).still_thinking
+    whole = View.ANSWER.show(Sample("Let me see.</think>\n\n4", prompt))
+    assert (whole.completion, whole.still_thinking) == ("4", False)
+    assert View.ANSWER.show(whole) == whole, "what was shown once is an answer, whatever the prompt"
+    closed = Sample("4", prompt + "\n</think>\n\n")
+    assert View.ANSWER.show(closed) is closed
+
+
 def test_a_text_without_thinking_is_all_answer():
     assert answer_of("In HTML, <think> is no tag.") == "In HTML, <think> is no tag."
 

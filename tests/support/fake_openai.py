@@ -52,7 +52,7 @@ class FakeOpenAI(FakeHost):
             return refusal(401, "Incorrect API key provided: none.", "invalid_api_key")
         if (request.method, request.path) == ("GET", "/v1/models"):
             entry = {"id": self.model, "object": "model", "created": 1, "owned_by": "x"}
-            data = [entry | {"root": self.root} if self.root else entry]
+            data = [entry | {"root": self.root, "max_model_len": self.context_tokens} if self.root else entry]
             return json_response({"object": "list", "data": data})
         if (request.method, request.path) == ("POST", "/v1/chat/completions"):
             return await self._chat(request.json())

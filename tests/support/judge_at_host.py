@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,10 @@ SECRET: Final = JudgeSecret.of(b"of the tests, and of nobody else")
 
 
 @asynccontextmanager
-async def judge_at(host: FakeOllama, folder: Path, **options: Any) -> AsyncIterator[Judge]:
-    """Yields a judge, its engine ready; `options` are the judge's, `rubric` a short text if none is given."""
-    engine = Ollama("box", Ollama.Options(model=MODEL, url=host.url, in_flight=IN_FLIGHT), folder)
+async def judge_at(host: FakeOllama | Sequence[FakeOllama], folder: Path, **options: Any) -> AsyncIterator[Judge]:
+    """Yields a judge at one host or several, its engine ready; `options` are the judge's, `rubric` a short text if none is given."""
+    urls = [each.url for each in ([host] if isinstance(host, FakeOllama) else host)]
+    engine = Ollama("box", Ollama.Options(model=MODEL, url=urls, in_flight=IN_FLIGHT), folder)
     settings = JudgeOptions(**{"engine": "box", "rubric": "Grade it."} | options)
     judge = Judge("relevance", settings, engine, folder, secret=SECRET, memory=VerdictMemory(1 << 20))
     await engine.start()

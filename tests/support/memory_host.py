@@ -39,6 +39,7 @@ class MemoryHost(ModelHost):
         noise: service times vary evenly by this share, up and down.
         fresh_s: what a beginning costs that the slot has not read.
         way_s: from the pool to the host, and as long back.
+        way_noise: ways vary evenly by this share, up and down.
         slower: a question takes this share longer for each one beside it, as where all are batched together.
         told_slots: what the pool is told of the number of slots.
         digest: of its model; may be changed at any time.
@@ -54,6 +55,7 @@ class MemoryHost(ModelHost):
         noise: float = 0.0,
         fresh_s: float = 0.0,
         way_s: float = 0.0,
+        way_noise: float = 0.0,
         slower: float = 0.0,
         told_slots: int | None = None,
         digest: str | None = "d1",
@@ -63,6 +65,7 @@ class MemoryHost(ModelHost):
         self.digest_may_change = digest_may_change
         self.slot_count, self.seconds, self.noise = slot_count, seconds, noise
         self.fresh_s, self.way_s, self.slower, self.digest = fresh_s, way_s, slower, digest
+        self.way_noise = way_noise
         self.health: Health = HEALTHY
         self.logprobs = True
         self.look_s = 0.0
@@ -85,6 +88,8 @@ class MemoryHost(ModelHost):
         self.sent_s: list[float] = []  # when each was sent
         self.in_flight_at: list[int] = []  # and how many were here then, it included
         self.in_flight = 0
+        self.here_at: list[tuple[float, int]] = []  # how many were at the host itself when one came, and when that was
+        self.here = 0
         self.fresh = 0  # questions whose beginning had to be read
         self.looks: list[float] = []  # when each began
         self.cancelled = 0
@@ -150,13 +155,18 @@ class MemoryHost(ModelHost):
             await asyncio.sleep(math.inf)
         if isinstance(fault, EngineError):
             raise fault
-        await asyncio.sleep(self.way_s)
-        slot = await self._slot(question.messages[0].content)
+        await asyncio.sleep(self._way_s())
+        self.here += 1
+        self.here_at.append((asyncio.get_running_loop().time(), self.here))
         try:
-            await asyncio.sleep(self._service_s(slot, question))
+            slot = await self._slot(question.messages[0].content)
+            try:
+                await asyncio.sleep(self._service_s(slot, question))
+            finally:
+                self._free(slot)
         finally:
-            self._free(slot)
-        await asyncio.sleep(self.way_s)
+            self.here -= 1
+        await asyncio.sleep(self._way_s())
         self.on_answer()
         positions = (Position("yes", {"yes": -0.1, "no": -2.3}),) if self.logprobs and question.alternatives else ()
         return Answer("yes", "stop", 10, 1, positions=positions)
@@ -184,6 +194,9 @@ class MemoryHost(ModelHost):
                 turn.set_result(slot)
                 return
         slot.taken = False
+
+    def _way_s(self) -> float:
+        return self.way_s * (1 + self._chance.uniform(-self.way_noise, self.way_noise))
 
     def _service_s(self, slot: Slot, question: Question) -> float:
         beginning, slot.used = question.messages[0].content, len(self.questions)

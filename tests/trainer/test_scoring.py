@@ -1,6 +1,7 @@
 """`grpo-train score`: a file in, verdicts and a summary out."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,18 @@ def test_each_row_comes_back_with_its_verdicts(score, tmp_path: Path):
         "status": "scored",
         "reason": "",
         "explanation": "",
+        "parts": {},
         "flags": [],
         "version": "a-1",
     }
     assert second["verdicts"]["b"]["score"] == 1.0
+
+
+def test_a_verdict_is_written_with_its_parts(score, server: FakeServer, tmp_path: Path):
+    found = verdicts("a", [1.0, 3.0], ["", ""], parts=[pb.PartScores(name="answers", scores=[0.5, math.nan])])
+    server.script.append(lambda request, _: pb.ScoreResponse(results=[found], attempt_count=1))
+    score(*({"completion": "x"} for _ in range(2)))
+    assert [row["verdicts"]["a"]["parts"] for row in written(tmp_path)] == [{"answers": 0.5}, {"answers": None}]
 
 
 def test_the_summary_has_mean_spread_and_the_reasons_of_what_is_missing(score, server: FakeServer, tmp_path: Path):

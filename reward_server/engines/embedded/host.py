@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +34,7 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 """Between a death of the child and its next start; it doubles with every death and is forgotten with an answer."""
 PULSE_TIMEOUT_S: Final = 60.0
-"""After a question ran out of time the child must show a pulse within this, or it is killed and started again. A large
+"""After a question ran out of time, or was called off, the child must show a pulse within this, or it is killed and started again. A large
 model on a slow CPU takes its time over one piece of a prompt."""
 ONE_REQUEST: Final = {"connection": "close"}
 """A connection each: llama.cpp ends one after a stream without having said so, and the next request would meet that."""
@@ -91,7 +92,8 @@ class LlamaHost(ModelHost):
 
         The digest is the SHA-256 of the model's file; with an adapter, both, with a plus between them.
         """
-        longest = _trained_context(await self._child_host().request("GET", "/v1/models", LOOK_TIMEOUT_S))
+        with self._suspecting_silence():
+            longest = _trained_context(await self._child_host().request("GET", "/v1/models", LOOK_TIMEOUT_S))
         if longest is not None and self._options.context_tokens > longest:
             reason = (
                 f"{self.label}: context_tokens {self._options.context_tokens} is more than the model's "
@@ -108,16 +110,13 @@ class LlamaHost(ModelHost):
             body["response_format"] = chat_completions.schema_format(question.schema)
         host, llama = self._child_host(), self._llama
         try:
-            reply = await host.request("POST", "/v1/chat/completions", timeout_s, body)
+            with self._suspecting_silence():
+                reply = await host.request("POST", "/v1/chat/completions", timeout_s, body)
         except HostUnreachable as error:
             if isinstance(error.__cause__, httpx.ConnectError):
                 raise  # it was gone before this question: nothing to do with it
             how = await _death_of(llama)
             raise HostFailed(f"{self.label}: llama.cpp died while it answered ({how}); it is started again") from error
-        except AnswerTimedOut:
-            if self._pulse is None or self._pulse.done():
-                self._pulse = asyncio.create_task(self._feel_pulse(), name=f"pulse of engine {self._engine}")
-            raise
         self._pause_s = FIRST_PAUSE_S
         return chat_stream.read(reply, self._to)
 
@@ -171,6 +170,9 @@ class LlamaHost(ModelHost):
         except EngineError as error:
             self._trouble = error
             return
+        except (OSError, ValueError) as error:  # no room for a process or its folder, or it answered no JSON
+            self._trouble = HostUnreachable(f"{self.label}: llama.cpp cannot be started ({error})")
+            return
         self._host = Host(self.label, "http://llama", mend="", headers=ONE_REQUEST, socket=self._llama.socket)
         self._host.open()
 
@@ -204,6 +206,16 @@ class LlamaHost(ModelHost):
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
             await self._raise_child()
+
+    @contextmanager
+    def _suspecting_silence(self) -> Iterator[None]:
+        """Feels the child's pulse where what is done inside gets no answer in its time, or is called off before that."""
+        try:
+            yield
+        except (AnswerTimedOut, asyncio.CancelledError):
+            if self._pulse is None or self._pulse.done():
+                self._pulse = asyncio.create_task(self._feel_pulse(), name=f"pulse of engine {self._engine}")
+            raise
 
     async def _feel_pulse(self) -> None:
         """Kills the child if it no longer serves its own queue; the keeper then starts it again."""

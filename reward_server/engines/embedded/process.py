@@ -17,7 +17,8 @@ from typing import Any, Final, Self
 from reward_server.errors import HostUnreachable
 
 LOAD_TIMEOUT_S: Final = 300.0
-END_TIMEOUT_S: Final = 5.0
+END_TIMEOUT_S: Final = 3.0
+"""Less than the server gives an engine to close in."""
 MAX_SOCKET_PATH_BYTES: Final = 100
 """Unix sockets have room for 104 to 108 bytes, depending on the system."""
 LAST_WORDS_BYTES: Final = 600
@@ -111,13 +112,14 @@ class LlamaProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            async with asyncio.timeout(END_TIMEOUT_S):
-                await self._process.wait()
-        except TimeoutError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_TIMEOUT_S):
+                    await self._process.wait()
+        finally:  # whoever called this may have no more time: the process must not be left over for that
             self.kill()
-            await self._process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        await self._process.wait()
         await self._reader
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _load(self, order: LlamaOrder) -> str:
         """Gives the child its order and waits until the model is loaded. Returns what went wrong, or nothing."""

@@ -21,14 +21,21 @@ class OpenAI(EnginePool):
     def __init__(self, name: str, options: OpenAIOptions, folder: Path) -> None:
         self._options = options
         self._key = Secret(f"engines.{name}", "api_key", options.api_key_env, options.api_key_file, folder)
+        self._servers = [OpenAIHost(name, url, options, self._key) for url in options.urls]
         super().__init__(
             name,
-            [OpenAIHost(name, url, options, self._key) for url in options.urls],
-            context_tokens=None,
+            self._servers,
+            context_tokens=options.context_tokens,
             in_flight=options.slots,
             max_in_flight=options.max_in_flight,
             on_model_change=options.on_model_change,
         )
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Returns the configured context, else the shortest that a server tells; None where none does."""
+        told = [server.context_tokens for server in self._servers if server.context_tokens is not None]
+        return self._options.context_tokens or min(told, default=None)
 
     async def start(self) -> None:
         """Gets the servers ready, see `EnginePool.start`. Raises `ConfigError` where the key can't be read."""
@@ -46,6 +53,7 @@ class OpenAI(EnginePool):
             "urls": sorted(self._options.urls),
             "model": self._options.model,
             "served": self.digest,
+            "context_tokens": self.context_tokens,
             "structured": self._options.structured,
             "top_logprobs": self._options.top_logprobs,
             "options": dict(self._options.options),

@@ -32,6 +32,14 @@ class _Manners:
     counts_tokens: bool  # as vLLM does
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What a server tells of a model, beside its name."""
+
+    root: str | None = None  # what was loaded
+    context_tokens: int | None = None
+
+
 class OpenAIHost(ModelHost):
     """Answers questions by a model on one server that speaks OpenAI's API.
 
@@ -54,6 +62,7 @@ class OpenAIHost(ModelHost):
         )
         self._root = url.removesuffix("/v1")
         self._prefix = url.removeprefix(self._root)
+        self.context_tokens: int | None = None  # as the server tells it; None = it does not, or was not asked yet
         self._manners: _Manners | None = None  # None = not looked at yet
         self._host: Host | None = None
 
@@ -85,7 +94,9 @@ class OpenAIHost(ModelHost):
             )
         if self._manners is None:
             self._manners = await self._learn_manners()
-        return Sight(listed.get(self._options.model), self._caution() if self._manners.is_ollama else HEALTHY)
+        served = listed.get(self._options.model, _Served())
+        self.context_tokens = served.context_tokens
+        return Sight(served.root, self._caution() if self._manners.is_ollama else HEALTHY)
 
     async def send(self, question: Question, timeout_s: float) -> Answer:
         """Gets one question answered now, or raises an `EngineError` within `timeout_s`."""
@@ -153,13 +164,18 @@ def portable(schema: Any) -> Any:
     return schema
 
 
-def _listed(reply: Reply) -> dict[str, str | None]:
-    """Returns the root (where told) by name from a list of models, nothing where the reply is no such list."""
+def _listed(reply: Reply) -> dict[str, _Served]:
+    """Returns what is told of each model in a list of models, nothing where the reply is no such list."""
     try:
-        models = json.loads(reply.text())["data"]
-        return {str(model["id"]): str(model["root"]) if model.get("root") else None for model in models}
+        return {str(model["id"]): _served(model) for model in json.loads(reply.text())["data"]}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
+
+
+def _served(model: Mapping[str, Any]) -> _Served:
+    longest = model.get("max_model_len")  # as vLLM tells it
+    known = isinstance(longest, int) and not isinstance(longest, bool) and longest > 0
+    return _Served(str(model["root"]) if model.get("root") else None, longest if known else None)
 
 
 def _counted(reply: Reply) -> int | None:

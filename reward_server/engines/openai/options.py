@@ -24,6 +24,9 @@ class OpenAIOptions(HostedOptions):
 
     url: Urls = Field(description="the base URL; one without a path gets /v1; a list for several servers")
     model: str = Field(min_length=1, description="the model's name as the server knows it")
+    context_tokens: int | None = Field(
+        None, ge=256, description="context of the model, prompt and answer together; absent: what the server tells"
+    )
     api_key_env: str | None = Field(None, description="environment variable that holds the API key")
     api_key_file: Path | None = Field(None, description="file with the API key")
     structured: Literal["json_schema", "json_object", "none"] = Field(

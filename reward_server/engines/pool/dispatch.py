@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from reward_server.engines.pool.pooled_host import PooledHost
@@ -14,6 +15,10 @@ from reward_server.sharing.queue import Line, Taker, Ticket
 
 AWAY: Final = (HostBusy, HostRefused, ModelChanged, ModelMissing)
 """What a host that can't be asked is told by; anything else means that it is not to be reached."""
+
+
+ENDED_AT_ONCE: Final = 128
+"""So many works are told in one turn of the event loop that there is no host for them."""
 
 
 @dataclass(eq=False)
@@ -37,7 +42,7 @@ class Errand:
     digest: str | None  # the model that it was meant for; None = the first that it meets
     attempt: int = 0
     lost_count: int = 0  # how often the host went away under it
-    avoid: PooledHost | None = None  # where it failed last: another host first
+    avoid: set[PooledHost] = field(default_factory=set)  # where it failed: other hosts first
     queue_s: float = 0.0
     stage: str = ""  # for a message: what was being done
 
@@ -58,6 +63,7 @@ class Dispatch:
     hosts: Sequence[PooledHost]
     line: Line[Waiting] = field(default_factory=Line)
     out_since_s: float | None = None  # since when no host can be asked; an answer ends it
+    _patience_ends_s: float = math.inf  # that of none in the line ends before this
     _soon: asyncio.Handle | None = None
     _later: asyncio.TimerHandle | None = None
 
@@ -66,6 +72,7 @@ class Dispatch:
         loop = asyncio.get_running_loop()
         ticket = Waiting(errand, loop.create_future())
         self.line.add(ticket, first=errand.attempt > 0 or errand.lost_count > 0)
+        self._patience_ends_s = min(self._patience_ends_s, self._ends_s(ticket))
         for host in self.hosts:
             if host.trouble is not None:
                 host.hurry()
@@ -102,20 +109,27 @@ class Dispatch:
                 break
         for host in askable:
             host.parallelism.hold(len(host.held))
-        self._mind_patience(now_s, out=not askable)
+        self._mind_time(now_s, out=not askable)
 
     def outage(self) -> EngineError | None:
         """Returns why no host can be asked now; None if one can."""
         now_s = asyncio.get_running_loop().time()
         return None if any(host.askable(now_s) for host in self.hosts) else self._last_trouble()
 
+    def knows_other(self, avoid: Collection[PooledHost]) -> bool:
+        """Tells whether a host is in service that is none of these."""
+        return any(host.trouble is None and host not in avoid for host in self.hosts)
+
     def fail_all(self, error: Callable[[Waiting], EngineError | None]) -> None:
         """Ends the waiting of each ticket that the function returns an error for."""
         for ticket in list(self.line):
             if (ended := error(ticket)) is not None:
-                self.line.discard(ticket)
-                if not ticket.granted.done():
-                    ticket.granted.set_exception(ended)
+                self._end(ticket, ended)
+
+    def _end(self, ticket: Waiting, error: EngineError) -> None:
+        self.line.discard(ticket)
+        if not ticket.granted.done():
+            ticket.granted.set_exception(error)
 
     def close(self) -> None:
         """Stops all timers."""
@@ -134,12 +148,15 @@ class Dispatch:
         """Gives a place at a host to the ticket that suits it best; returns False if there is none."""
 
         def suits(ticket: Waiting) -> bool:
-            return ticket.errand.avoid is not host or len(askable) == 1
+            avoid = ticket.errand.avoid
+            return host not in avoid or avoid.issuperset(askable)
 
         place = taker or Taker()
         self._follow_oldest(host, place)
         ticket = self.line.take(place, suits)
         if ticket is None:
+            if taker is None:
+                self.line.forget(place)  # it was never one
             return False
         if taker is not None:
             host.free.remove(taker)
@@ -162,26 +179,39 @@ class Dispatch:
         while host.free and (not keep_any or len(host.held) + len(host.free) > host.parallelism.limit):
             self.line.forget(host.free.pop(0))
 
-    def _mind_patience(self, now_s: float, *, out: bool) -> None:
-        """While no host can be asked, ends the waiting of those whose patience is at its end."""
+    def _mind_time(self, now_s: float, *, out: bool) -> None:
+        """Serves again when a busy host has had its rest; while no host can be asked, ends waiting without patience."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        if not out:
-            return
-        if self.out_since_s is None:
-            self.out_since_s = now_s
-        self.fail_all(lambda ticket: self._last_trouble() if self._ends_s(ticket) <= now_s else None)
-        ends = [host.busy_until_s for host in self.hosts if host.trouble is None]
-        ends += [self._ends_s(ticket) for ticket in self.line]
-        if ends and min(ends) < math.inf:
+        ends = [host.busy_until_s for host in self.hosts if host.trouble is None and host.busy_until_s > now_s]
+        if out:
+            if self.out_since_s is None:
+                self.out_since_s = now_s
+            if now_s >= self._patience_ends_s or self._all_refuse():
+                self._end_patience(now_s)
+            ends.append(self._patience_ends_s)
+        if min(ends, default=math.inf) < math.inf:
             self._later = asyncio.get_running_loop().call_at(min(ends), self.serve)
+
+    def _end_patience(self, now_s: float) -> None:
+        """Ends the waiting of those whose patience is at its end: some now and the rest soon, as all of them wake up."""
+        ended = list(islice((ticket for ticket in self.line if self._ends_s(ticket) <= now_s), ENDED_AT_ONCE))
+        for ticket in ended:
+            self._end(ticket, self._last_trouble())
+        if len(ended) == ENDED_AT_ONCE:
+            self._patience_ends_s = now_s
+        else:
+            self._patience_ends_s = min(map(self._ends_s, self.line), default=math.inf)
 
     def _ends_s(self, ticket: Waiting) -> float:
         """Returns when a ticket has waited long enough for a host; at once where all of them would refuse it."""
-        if all(isinstance(host.trouble, HostRefused) for host in self.hosts):
+        if self._all_refuse():
             return -math.inf
         return max(self.out_since_s or 0.0, ticket.errand.entered_s) + ticket.errand.patience_s
+
+    def _all_refuse(self) -> bool:
+        return all(isinstance(host.trouble, HostRefused) for host in self.hosts)
 
     def _last_trouble(self) -> EngineError:
         """Returns why no host can be asked."""

@@ -3,9 +3,9 @@
 The ways of an error (see `reward_server.errors`):
 
     HostUnreachable, HostBusy, ModelMissing, ModelChanged   the host is out for now; the work re-enters the line, at no cost
-    HostFailed, AnswerTimedOut                              one attempt; another host is preferred
-    BadAnswer                                               one attempt; any host
-    PromptTooLong, HostRefused                              raised at once: no other try can do better
+    HostFailed, AnswerTimedOut, BadAnswer                   one attempt; hosts where it has not failed yet are preferred
+    HostRefused                                             another host, once each, at no cost: it may be that one's fault
+    PromptTooLong                                           raised at once: no other try can do better
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from reward_server.errors import (
     EngineError,
     HostBusy,
     HostFailed,
+    HostRefused,
     HostUnreachable,
     ModelChanged,
     ModelMissing,
@@ -91,12 +92,18 @@ class Errands:
                 if self._closed or self._is_outdated(errand):
                     raise
                 if errand.lost_count >= LOSSES:  # no outage: to wait and ask again would only end more hosts
-                    raise HostFailed(f"{errand.lost_count} times a host went away under it, the last: {error}") from error
-            except (HostFailed, AnswerTimedOut, BadAnswer) as error:
+                    raise HostFailed(
+                        f"{errand.lost_count} times a host went away under it, the last: {error}"
+                    ) from error
+            except (HostFailed, AnswerTimedOut, BadAnswer):
                 errand.attempt += 1
                 if errand.attempt >= attempts:
                     raise
-                errand.avoid = None if isinstance(error, BadAnswer) else grant.host
+                errand.avoid.add(grant.host)
+            except HostRefused:
+                if grant.host in errand.avoid or not self._dispatch.knows_other({*errand.avoid, grant.host}):
+                    raise
+                errand.avoid.add(grant.host)
             finally:
                 self._dispatch.release(grant)
 

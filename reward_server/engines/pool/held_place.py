@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 
 from reward_server.engines.base import Answer, Question
@@ -19,6 +20,7 @@ class HeldPlace:
         self.queue_ms = errand.queue_s * 1000
         self._dispatch = dispatch
         self._at = grant.host
+        self._deadline = errand.deadline
         self._first_mark: int | None = grant.mark
 
     async def ask(self, question: Question) -> Answer:
@@ -30,7 +32,8 @@ class HeldPlace:
         try:
             answer = await self._at.host.send(question, question.answer_timeout_s)
         except asyncio.CancelledError:
-            self._at.was_cut_short(loop.time() - sent_s, loop.time())
+            if -math.inf < self._deadline() <= loop.time():  # it is that when nobody waits: then it was called off
+                self._at.was_cut_short(loop.time() - sent_s, loop.time())
             raise
         except EngineError as error:
             self._at.was_asked_in_vain(error, loop.time())

@@ -6,9 +6,12 @@ is a steadier measure than counting answers, which come in bursts: slots that be
 1. Climb: double the limit as long as that brings more answers a second.
 2. Seek: find the smallest limit that gives nearly as many as the best one: the knee. At a host with slots that is
    their number; at one that batches without end it is where more questions only make each other wait.
-3. Verify that one more is not one more slot. Then try one more than the knee, so that a slot finds its next question at the host when it has answered one. Where that
-   costs (a single slot whose prefix cache two works would overwrite by turns) it is taken back.
-4. Stay there. Climb again after minutes, or when the host has become faster.
+3. Verify that one more is not one more slot. Then try one more than the knee, so that a slot finds its next question at
+   the host when it has answered one. Where that costs (a single slot whose prefix cache two works would overwrite by
+   turns) it is taken back.
+4. Where more than that one still wait at the host (the way there and back looks like a lack of slots), try as many as fit
+   its rate, and keep that if it gives nearly as many answers.
+5. Stay there. Climb again after minutes, or when the host has become faster.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ SOME_ANSWERS: Final = 6
 """A limit with less than that share of the best throughput is too low: so few answers are enough to see it."""
 ONE_MORE_SLOT: Final = 0.8
 """One more than the knee is the knee if it brings this share of what one more slot would."""
+WAITING: Final = 1.7
+"""So many questions that wait at the host are more than the one that is meant to."""
+SLIM_KEEPS: Final = 0.97
+"""Fewer questions are kept if they give this share of the answers."""
 FASTER: Final = 1.25
 """A host that gives so many times the answers, twice in a row, at the same limit, has changed."""
 CLIMB_AGAIN_S: Final = 300.0
@@ -57,6 +64,7 @@ class _Step(Enum):
     SEEK = auto()
     VERIFY = auto()
     TRY = auto()
+    SLIM = auto()
     STAY = auto()
 
 
@@ -85,6 +93,8 @@ class Parallelism:
         self.knee: int | None = None
         """The smallest limit that keeps the host busy, as far as it is known."""
         self._stayed_since_s = -math.inf
+        self._may_slim = False
+        self._before_slim = 0  # the limit
         self._faster_windows = 0
         self._busy_s = -math.inf
 
@@ -94,9 +104,14 @@ class Parallelism:
         return self._step is _Step.STAY
 
     @property
+    def answers_per_s(self) -> float:
+        """Returns how many answers the limit gives, as measured when it was settled."""
+        return self._rates.get(self.limit, 0.0)
+
+    @property
     def slot_count(self) -> int | None:
         """Returns how many questions are worked on at a time, any more having to wait; None while that is unknown."""
-        return self.knee if self._step in (_Step.TRY, _Step.STAY) else None
+        return self.knee if self._step in (_Step.TRY, _Step.SLIM, _Step.STAY) else None
 
     def hold(self, held_count: int) -> None:
         """Notes how many places are held, after all that can be filled are."""
@@ -134,7 +149,7 @@ class Parallelism:
 
     def _window(self) -> int:
         """Returns how many answers it takes to know a rate to some percent when their times vary by a fifth."""
-        return max(32, 4 * self.limit) if self.settled else max(16, 2 * self.limit)
+        return max(32, 4 * self.limit) if self._step in (_Step.SLIM, _Step.STAY) else max(16, 2 * self.limit)
 
     def _is_far_below(self, rate: float) -> bool:
         """Tells whether it is plain, before the rate is known well, that the limit is too low."""
@@ -150,6 +165,10 @@ class Parallelism:
         self._count, self._sum_s = 0, 0.0
         if self._step is _Step.STAY:
             self._look_for_change(rate, now_s)
+        elif self._step is _Step.SLIM:
+            before = self._rates[self._before_slim]
+            kept = rate >= SLIM_KEEPS * before
+            self._stay(self.limit if kept else self._before_slim, rate if kept else before, now_s, may_slim=kept)
         elif self._step is _Step.VERIFY and self.knee is not None:
             if rate >= (1 + ONE_MORE_SLOT / self.knee) * self._rates[self.knee]:
                 self._rates[self.limit] = rate
@@ -199,13 +218,27 @@ class Parallelism:
         else:
             self._stay(knee, self._rates[knee], now_s)
 
-    def _stay(self, limit: int, rate: float, now_s: float) -> None:
+    def _stay(self, limit: int, rate: float, now_s: float, *, may_slim: bool = True) -> None:
+        self._may_slim = may_slim
         self._rates, self._rough_rate = {limit: rate}, 0.0
         self._stayed_since_s = now_s
         self._faster_windows = 0
         self._move(_Step.STAY, limit)
 
+    def _slims(self, rate: float) -> bool:
+        """Tries fewer where clearly more than one question waits at the host; not again once that was too few."""
+        shortest_s = min(self._shortest_s, self._shortest_here_s)
+        fewer = max(math.ceil(rate * shortest_s) + 1, self.limit - max(1, self.limit // 4))
+        if not self._may_slim or self.limit - rate * shortest_s < WAITING or fewer >= self.limit:
+            return False
+        self._may_slim, self._before_slim = False, self.limit
+        self._rates[self.limit] = max(rate, self._rates[self.limit])
+        self._move(_Step.SLIM, fewer)
+        return True
+
     def _look_for_change(self, rate: float, now_s: float) -> None:
+        if self._slims(rate):
+            return
         faster = rate > FASTER * self._rates[self.limit]
         self._faster_windows = self._faster_windows + 1 if faster else 0
         if self._faster_windows >= 2 or now_s - self._stayed_since_s > CLIMB_AGAIN_S:  # noqa: PLR2004  # see FASTER

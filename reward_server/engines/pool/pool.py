@@ -77,9 +77,12 @@ class EnginePool(abc.ABC):
 
     @property
     def gives_logprobs(self) -> bool | None:
-        """Returns whether its hosts tell log-probabilities: all that were asked; None until one was."""
+        """Returns whether its hosts tell log-probabilities: any that was asked; None until one was.
+
+        What a host without them answers is of no use to who needs them, and is asked again at another.
+        """
         known = [host.gives_logprobs for host in self._hosts if host.gives_logprobs is not None]
-        return all(known) if known else None
+        return any(known) if known else None
 
     @abc.abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -111,7 +114,11 @@ class EnginePool(abc.ABC):
     def health(self) -> Health:
         """Returns whether any host is ready, and what is wrong with the others."""
         troubles = [str(host.trouble) for host in self._hosts if host.trouble is not None]
-        cautions = [host.caution for host in self._hosts if host.trouble is None and host.caution]
+        ready = [host for host in self._hosts if host.trouble is None]
+        cautions = [host.caution for host in ready if host.caution]
+        if self.gives_logprobs:
+            without = [host.label for host in ready if host.gives_logprobs is False]
+            cautions += [f"{label}: it tells no log-probabilities, as other hosts do: update it" for label in without]
         return Health(serving=len(troubles) < len(self._hosts), reason="; ".join(troubles + cautions))
 
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int | None:

@@ -89,6 +89,7 @@ class PooledHost:
         self._opened = False
         self._getting_ready = False
         self._told = ""  # what the log says of its trouble
+        self._told_limit = parallelism.limit if parallelism.settled else None  # a fixed one is no news
         self._answered_ever = False
         self._failures = 0
         self._busy_pause_s = FIRST_BUSY_PAUSE_S
@@ -229,6 +230,15 @@ class PooledHost:
         self._busy_pause_s = FIRST_BUSY_PAUSE_S
         self.typical_s = took_s if self.typical_s is None else self.typical_s + 0.1 * (took_s - self.typical_s)
         self.parallelism.answered(mark, took_s, now_s)
+        if self.parallelism.settled and self.parallelism.limit != self._told_limit:
+            self._told_limit = self.parallelism.limit
+            log.info(
+                "parallelism settled",
+                engine=self._warden.name,
+                host=self.label,
+                limit=self._told_limit,
+                answers_per_s=round(self.parallelism.answers_per_s, 3),
+            )
 
     def was_asked_in_vain(self, error: EngineError, now_s: float) -> None:
         """Notes that a question had no answer."""
@@ -245,8 +255,9 @@ class PooledHost:
                 )
 
     def was_cut_short(self, after_s: float, now_s: float) -> None:
-        """Notes that nobody waited any longer for an answer: the host's failure only if it took unusually long."""
-        if self.typical_s is None or after_s >= SLOW_FACTOR * self.typical_s:
+        """Notes that the time for an answer was over: the host's failure only if it took unusually long."""
+        unusual_s = PROOF_TIMEOUT_S if self.typical_s is None else SLOW_FACTOR * self.typical_s
+        if after_s >= unusual_s:
             self.was_asked_in_vain(AnswerTimedOut(f"{self.label}: no answer within {after_s:.3g} s"), now_s)
 
     def lose(self, error: EngineError) -> EngineError:

@@ -16,7 +16,7 @@ from reward_server.engines.base import MAX_ALTERNATIVES, ChatMessage, Place
 from reward_server.judge.labels import DIGITS, YES_NO, LabelReading, first_position, read_labels
 from reward_server.judge.material import Material
 from reward_server.judge.methods.base import Method, Miss, Opinion, Reading, Unit
-from reward_server.judge.methods.grades import HIGHEST_DIGIT
+from reward_server.judge.methods.grades import HIGHEST_DIGIT, weighted
 from reward_server.judge.methods.settings import MethodSettings, affinity_of, unit_key
 from reward_server.judge.rubric import Answer, Example, Rubric
 from reward_server.judge.showing import Showing, material_of
@@ -101,9 +101,7 @@ class Labelled(Method):
     def opinion(self, readings: Sequence[LabelReading]) -> Opinion:
         """Returns the weighted mean over the questions."""
         parts = {line.name: line.grade(reading) for line, reading in zip(self._lines, readings, strict=True)}
-        total = sum(line.weight for line in self._lines)
-        grade = sum(parts[line.name] * (line.weight / total) for line in self._lines)
-        return Opinion(min(1.0, grade), parts=parts if self.shows_parts else {})
+        return Opinion(weighted(parts, self._lines), parts=parts if self.shows_parts else {})
 
     def examples(self) -> list[str]:
         """Returns the rubric's examples in words: shown as samples are, each question with its right answer."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from reward_server.engines.base import MAX_ALTERNATIVES, ChatMessage, Place
+from reward_server.errors import NotComparable
 from reward_server.judge.labels import first_position, read_labels
 from reward_server.judge.material import Material
 from reward_server.judge.methods.base import Miss, Opinion, Reading, Unit
@@ -25,6 +26,9 @@ from reward_server.judge.methods.settings import affinity_of, unit_key
 from reward_server.judge.prompt import render
 
 LETTERS: Final[Mapping[str, Sequence[str]]] = {"A": ("A",), "B": ("B",)}
+MAX_QUESTIONS: Final = 10_000
+"""About one group: all pairs of a hundred completions. To make many more takes seconds and hundreds of MB by itself."""
+
 PAIRS_MISSING: Final = "pairs_missing"
 """The flag of a completion that was graded without some of its opponents."""
 
@@ -51,17 +55,22 @@ class Pairwise(Comparing):
     def units(self, group: Sequence[Material]) -> Sequence[Unit]:
         """Returns a unit for each ordered pair, those with the same first completion after one another."""
         contenders = self.contenders(group)
-        task = self.task(contenders) if contenders else ""
+        asked = self._asked(contenders)
+        if not asked:
+            return []
+        task = self.task(contenders)
         firsts = [task + self._showing.completion(each.material, "COMPLETION A") for each in contenders]
         affinities = [affinity_of(self._system.content, first) for first in firsts]
         seconds = [self._showing.completion(each.material, "COMPLETION B") + self.ending for each in contenders]
-        return [self._unit(firsts[a] + seconds[b], affinities[a]) for a, b in self._asked(contenders)]
+        return [self._unit(firsts[a] + seconds[b], affinities[a]) for a, b in asked]
 
     def opinions(self, group: Sequence[Material], readings: Sequence[Reading | Miss]) -> Sequence[Opinion | Miss]:
         """Returns each completion's share of wins over its opponents in the group."""
         if len(group) == 1:
             return [nothing_to_compare()]
         contenders = self.contenders(group)
+        if _question_count(len(contenders), self._settings.opponents) > MAX_QUESTIONS:
+            return [_too_many(len(contenders))] * len(group)
         said = dict(zip(self._asked(contenders), readings, strict=True))
         found: list[Opinion | Miss] = [nothing_to_compare()] * len(group)
         for number, contender in enumerate(contenders):
@@ -71,7 +80,9 @@ class Pairwise(Comparing):
         return found
 
     def _asked(self, contenders: Sequence[Contender]) -> list[Pair]:
-        """Returns the ordered pairs that are asked about, in the order of asking."""
+        """Returns the ordered pairs that are asked about, in the order of asking; none where they are too many."""
+        if _question_count(len(contenders), self._settings.opponents) > MAX_QUESTIONS:
+            return []
         pairs = set(pairs_of(len(contenders), self._settings.opponents))
         return sorted(pairs | {(b, a) for a, b in pairs})
 
@@ -87,6 +98,20 @@ class Pairwise(Comparing):
 
         key = unit_key([self._settings.question(prompt, max_tokens=1, alternatives=MAX_ALTERNATIVES)])
         return Unit(key, affinity, read, [prompt])
+
+
+def _question_count(count: int, opponents: int | None) -> int:
+    """Returns about how many ordered pairs there are among `count` contenders."""
+    return count * (count - 1 if opponents is None else min(opponents, count - 1))
+
+
+def _too_many(count: int) -> Miss:
+    return Miss(
+        NotComparable(
+            f"all pairs of {count} completions, in both orders, are {count * (count - 1):,} questions, more than "
+            f"{MAX_QUESTIONS:,}: set `opponents`, to 8 for example"
+        )
+    )
 
 
 def pairs_of(count: int, opponents: int | None) -> Iterator[Pair]:

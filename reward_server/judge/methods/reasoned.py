@@ -82,7 +82,7 @@ class Reasoned(Method):
         parts = {
             criterion.name: value_of(said.grades[criterion.name], criterion) for criterion in self._rubric.criteria
         }
-        return Opinion(weighted(parts, self._rubric), neutralise(said.reason), parts)
+        return Opinion(weighted(parts, self._rubric.criteria), neutralise(said.reason), parts)
 
     def _unit(self, material: Material) -> Unit:
         task = self._showing.task(material)

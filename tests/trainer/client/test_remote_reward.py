@@ -6,6 +6,7 @@ import copy
 import gc
 import inspect
 import logging
+import math
 import multiprocessing
 import pickle
 import threading
@@ -360,6 +361,19 @@ def test_a_flag_once_seen_is_counted_in_every_batch(server):
     assert [metrics["rewards/a/flags/floor"] for metrics in logged] == [1.0, 0.0]
 
 
+def test_the_mean_of_each_part_is_logged_over_the_samples_that_have_it(server):
+    function = remote_reward(server.target, "a")
+    parts = [pb.PartScores(name="answers", scores=[0.25, 0.75]), pb.PartScores(name="rambles", scores=[math.nan, 0.5])]
+    nothing = [pb.PartScores(name="none", scores=[math.nan, math.nan])]
+    server.script.append(only_some(1.0, 2.0, parts=parts + nothing))
+    logged: dict[str, float] = {}
+
+    function(completions=["x", "y"], log_metric=logged.__setitem__)
+
+    found = {name: value for name, value in logged.items() if "/parts/" in name}
+    assert found == {"rewards/a/parts/answers": 0.5, "rewards/a/parts/rambles": 0.5}
+
+
 def test_a_score_at_the_floor_is_no_gap_and_is_warned_of_once(server, caplog):
     function = remote_reward(server.target, "a")
     said = {
@@ -376,6 +390,15 @@ def test_a_score_at_the_floor_is_no_gap_and_is_warned_of_once(server, caplog):
     assert table == {"a/reason": ["", "[floor] no usable answer, twice"]}
     words = "1 of 2 completions broke their grader and have its floor as their score, -1: no usable answer, twice"
     assert caplog.text.count(words) == 1
+
+
+def test_a_sum_with_a_part_at_its_floor_and_another_missing_ends_no_run(server, caplog):
+    """Its flags are those of its parts, and it has no score."""
+    function = remote_reward(server.target, "a")
+    server.script.append(only_some(1.0, None, flags=[pb.Flag(name="floor", sample_indexes=[1])]))
+    with caplog.at_level(logging.WARNING):
+        assert function(completions=["x", "y"]) == [1.0, 1.0]
+    assert "1 of 2 completions broke their grader, and have no score all the same: timed out" in caplog.text
 
 
 def test_reasons_stand_in_trls_table_one_per_completion(server):
