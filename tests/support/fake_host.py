@@ -114,14 +114,23 @@ class FakeHost:
         self._door = await asyncio.start_server(self._connected, host, port, reuse_address=True, backlog=1024)
 
     async def _close_door(self) -> None:
-        if self._door is None:
-            return
-        self._door.close()
-        self._door = None
-        for task, writer in self._writers.items():
-            writer.transport.abort()
-            task.cancel()
-        await asyncio.gather(*self._writers, return_exceptions=True)
+        if self._door is not None:
+            for sock in self._door.sockets:
+                self._loop.remove_reader(sock)
+            await self._turns()  # before it is closed: asyncio loses a connection that comes in while it closes
+            self._door.close()
+            self._door = None
+        while self._writers:
+            for task, writer in self._writers.items():
+                writer.transport.abort()
+                task.cancel()
+            await asyncio.gather(*self._writers, return_exceptions=True)
+            await self._turns()
+
+    async def _turns(self) -> None:
+        """Lets connections that are just coming in arrive, and those that were aborted close their sockets."""
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._talk(reader, writer))
