@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _rising(score_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = score_range
+    if not (low < high and high - low < float("inf")):
+        raise ValueError(f"{low:g} to {high:g} is no range: write the lower score first, as in [0, 1]")
+    return score_range
+
+
+ScoreRange = Annotated[tuple[float, float], AfterValidator(_rising)]
+"""The score of the worst and that of the best completion."""
 
 
 class Options(BaseModel):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isclass
+from inspect import isabstract, isclass
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -81,6 +81,8 @@ class Kinds(Mapping[str, type[Any]]):
                 f"the {self._what} kind {name!r} cannot be loaded from {_origin(offer)}: {type(error).__name__}: {error}"
             ) from error
         missing = [member for member in self._members if not hasattr(loaded, member)]
+        if isabstract(loaded):
+            missing += sorted(loaded.__abstractmethods__)
         if not isclass(loaded) or missing or not _has_options(loaded):
             lacks = f"lacks {', '.join(missing)}" if missing else "has no class `Options` of pydantic's BaseModel"
             raise ConfigError(

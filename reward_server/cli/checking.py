@@ -16,6 +16,7 @@ from reward_server.cli.terminal import console, located
 from reward_server.config import ServerConfig, check_exposure, load
 from reward_server.config.checks import judges_used, rewards_used
 from reward_server.domain import HEALTHY, CostClass, Health, Needs
+from reward_server.errors import HostUnreachable
 from reward_server.registry import ENGINES
 from reward_server.reward import RewardInfo
 from reward_server.rewards import Rewards
@@ -43,9 +44,9 @@ class UnaskedEngine:
     async def close(self) -> None:
         """Closes nothing."""
 
-    async def run(self, work: object, **how: object) -> NoReturn:
-        """Is never called: nothing is scored."""
-        raise NotImplementedError
+    async def run(self, work: object, **how: object) -> NoReturn:  # noqa: ARG002  # asked like any engine
+        """Refuses: only a judge's canaries could ask, and they take it for a host that is away."""
+        raise HostUnreachable("its host is not asked here")
 
     async def count_tokens(self, messages: object) -> None:
         """Asks nobody."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from reward_server.domain import Sample
+from reward_server.domain import Sample, Verdict
 from reward_server.errors import MalformedRequest
 
 STDIN: Final = Path("-")
@@ -61,6 +61,18 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    """Returns a verdict as JSON-able data."""
+    return {
+        "score": verdict.score,
+        "status": verdict.status.value,
+        "reason": verdict.status_reason,
+        "explanation": verdict.explanation,
+        "parts": dict(verdict.parts),
+        "flags": list(verdict.flags),
+    }
 
 
 def short(text: str) -> str:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from reward_server.cli.rows import VERDICTS, Row, batches, read_rows, short
+from reward_server.cli.rows import VERDICTS, Row, batches, read_rows, short, verdict_fields
 from reward_server.cli.terminal import console, located
 from reward_server.config import ServerConfig, load
 from reward_server.domain import Call, Status, Verdict
@@ -117,17 +117,7 @@ def _progress(count: int) -> Iterator[Callable[[], None]]:
 
 def _line(row: Row, verdicts: Verdicts) -> str:
     """Returns the row with its verdicts as one line of JSON."""
-    found = {
-        name: {
-            "score": verdict.score,
-            "status": verdict.status.value,
-            "reason": verdict.status_reason,
-            "explanation": verdict.explanation,
-            "parts": dict(verdict.parts),
-            "flags": list(verdict.flags),
-        }
-        for name, verdict in verdicts.items()
-    }
+    found = {name: verdict_fields(verdict) for name, verdict in verdicts.items()}
     return json.dumps({**row.fields, VERDICTS: found}) + "\n"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from reward_server.audit.watching import Exchange, WatchedEngines
 from reward_server.cli.narrowing import narrowed, with_judge_alone
-from reward_server.cli.rows import read_rows
+from reward_server.cli.rows import read_rows, verdict_fields
 from reward_server.cli.showing import labels_of, show
 from reward_server.cli.terminal import console, located
 from reward_server.config import ServerConfig, load
@@ -156,16 +156,7 @@ def _text(option: str, given: str) -> str:
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "score": verdict.score,
-        "status": verdict.status.value,
-        "reason": verdict.status_reason,
-        "explanation": verdict.explanation,
-        "parts": dict(verdict.parts),
-        "flags": list(verdict.flags),
-        "blame": verdict.blame.value,
-        "cost": asdict(verdict.cost),
-    }
+    return {**verdict_fields(verdict), "blame": verdict.blame.value, "cost": asdict(verdict.cost)}
 
 
 def _exchange(exchange: Exchange) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ class Canaries:
         while True:
             try:
                 await self.round()
-            except Exception:
+            except Exception:  # a bug in one round must not end the watch; the log has it whole
                 log.exception("canaries could not be scored", judge=self._judge.name)
             await asyncio.sleep(self._every_s)
 

@@ -13,7 +13,7 @@ from reward_server.judge.materials import Policy
 from reward_server.judge.methods import METHODS
 from reward_server.judge.rubric import Rubric
 from reward_server.judge.rubrics import read_rubric
-from reward_server.options import Options
+from reward_server.options import Options, ScoreRange
 
 CAP: Final = re.compile(r"cap:(0(?:\.\d+)?|1(?:\.0+)?)")
 RUBRIC_FILES: Final = (".yaml", ".yml")
@@ -34,7 +34,7 @@ class JudgeOptions(Options):
         None, description="file with it, in place of `rubric`: .yaml is a rubric, else a text"
     )
     reference_column: str | None = Field(None, description="dataset column with the gold answer, shown to the judge")
-    score_range: tuple[float, float] = Field((0.0, 1.0), description="score of the worst and of the best completion")
+    score_range: ScoreRange = Field((0.0, 1.0), description="score of the worst and of the best completion")
     subtract_baseline: bool = Field(
         default=False,
         description='subtract what "I don\'t know." gets for the same task; the range is then twice as wide',
@@ -85,14 +85,6 @@ class JudgeOptions(Options):
         if name is not None and name not in METHODS:
             raise ValueError(f"there is no method {name!r}: it is one of {', '.join(METHODS)}")
         return name
-
-    @field_validator("score_range")
-    @classmethod
-    def _rises(cls, score_range: tuple[float, float]) -> tuple[float, float]:
-        low, high = score_range
-        if not (low < high and high - low < float("inf")):
-            raise ValueError(f"{low:g} to {high:g} is no range: write the lower score first, as in [0, 1]")
-        return score_range
 
     @field_validator("suspicious")
     @classmethod

@@ -8,6 +8,7 @@ Two ways to write one:
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class ScorerContext:
     floor: Floor = LOWEST  # what the reward declares for a completion that itself breaks its grader
 
 
-class Rule:
+class Rule(abc.ABC):
     """A cheap, pure function of one sample as a scorer. Override `judge_one`."""
 
     kind: ClassVar[str] = ""
@@ -101,10 +102,10 @@ class Rule:
     score_range: tuple[float, float] | None = None
     cost_class: CostClass = CostClass.TRIVIAL
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027  # most rules have nothing to open
         """Nothing to open."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  # nor to close
         """Nothing to close."""
 
     def identity(self) -> Mapping[str, Any]:
@@ -115,9 +116,9 @@ class Rule:
         """Returns that it can always score."""
         return HEALTHY
 
+    @abc.abstractmethod
     def judge_one(self, sample: Sample) -> Verdict:
         """Returns the verdict on one sample. An exception becomes a failed verdict with its message."""
-        raise NotImplementedError
 
     def verdict_on(self, sample: Sample) -> Verdict:
         """Returns the verdict on one sample; a rule's bug is that sample's failed verdict, never a dead call."""

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from reward_server.domain import HEALTHY, Blame, Call, CostClass, Health, Needs, Sample, Verdict, scored
 from reward_server.errors import ConfigError
 from reward_server.floor import FLOOR_FLAG, floor_of
-from reward_server.options import Options
+from reward_server.options import Options, ScoreRange
 from reward_server.scorers.base import ScorerContext
 from reward_server.scorers.combining import carried, follow, missing
 
@@ -43,7 +43,7 @@ class JuryOptions(Options):
     quorum: int | None = Field(
         None, ge=1, description="so many judges must have given a score; absent: more than half of them"
     )
-    score_range: tuple[float, float] = Field((0.0, 1.0), description="score of the worst and of the best completion")
+    score_range: ScoreRange = Field((0.0, 1.0), description="score of the worst and of the best completion")
 
     @property
     def least(self) -> int:
@@ -62,14 +62,6 @@ class JuryOptions(Options):
         if DISAGREEMENT in judges:
             raise ValueError(f"a judge on a jury can't be called {DISAGREEMENT}: a part of its verdicts is")
         return judges
-
-    @field_validator("score_range")
-    @classmethod
-    def _rises(cls, score_range: tuple[float, float]) -> tuple[float, float]:
-        low, high = score_range
-        if not (low < high and high - low < float("inf")):
-            raise ValueError(f"{low:g} to {high:g} is no range: write the lower score first, as in [0, 1]")
-        return score_range
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:

@@ -37,6 +37,8 @@ def test_a_broken_plug_in_is_named_and_breaks_nobody_else():
 def test_what_is_no_scorer_class_is_named_with_what_it_lacks():
     with pytest.raises(ConfigError, match=r"'rhyme' from pathlib:Path .*lacks kind, score"):
         kinds(("rhyme", "pathlib:Path"))["rhyme"]
+    with pytest.raises(ConfigError, match=r"from reward_server.scorers.base:Rule .*lacks judge_one"):
+        kinds(("rhyme", "reward_server.scorers.base:Rule"))["rhyme"]
     with pytest.raises(ConfigError, match="lacks"):
         kinds(("rhyme", "os:sep"))["rhyme"]
 

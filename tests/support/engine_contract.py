@@ -93,6 +93,8 @@ class EngineContract:
 
     tells_counts: ClassVar[bool] = False
     """Whether it tells by how much a prompt is too long."""
+    tells_logprobs: ClassVar[bool] = True
+    """Whether it tells log-probabilities; one that does must not lose them, one that does not must say so."""
 
     async def test_an_answer_is_whole_and_says_what_it_cost(self, bench: Bench) -> None:
         answer = await ask(bench.engine, question())
@@ -109,7 +111,8 @@ class EngineContract:
         assert answer.decoded_token_count == limit
 
     async def test_the_alternatives_of_each_token_are_a_distribution(self, bench: Bench) -> None:
-        if not bench.engine.gives_logprobs:
+        assert bench.engine.gives_logprobs is self.tells_logprobs
+        if not self.tells_logprobs:
             pytest.skip("its hosts tell no log-probabilities, and it says so")
         for limit in (1, 3):
             answer = await ask(bench.engine, question(schema=None, max_tokens=limit, alternatives=5))

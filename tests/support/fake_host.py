@@ -3,6 +3,7 @@ go down and come back at the same address."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import json
 import socket
@@ -43,7 +44,7 @@ class HangUp(Exception):
     """Raised by a subclass to close the connection without an answer."""
 
 
-class FakeHost:
+class FakeHost(abc.ABC):
     """`with FakeHost() as host:` serves on `host.url` until the block ends. Subclasses implement `answer`.
 
     What `answer` raised is raised again at the block's end: a broken fake is no fault of a host.
@@ -66,8 +67,8 @@ class FakeHost:
         self._port_holder = socket.socket()
         self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
-    async def answer(self, request: Request) -> Response:
-        raise NotImplementedError
+    @abc.abstractmethod
+    async def answer(self, request: Request) -> Response: ...
 
     def stop(self) -> None:
         """Goes down as if killed: connections break, whatever they were about, and new ones are refused."""

@@ -11,11 +11,11 @@ from reward_server.engines.base import PullProgress
 from reward_server.engines.ollama.host import OllamaHost
 from reward_server.engines.ollama.options import OllamaOptions
 from reward_server.engines.over_http.credentials import Secret
-from reward_server.engines.pool.pool import EnginePool
+from reward_server.engines.over_http.engine import HostedEngine
 from reward_server.errors import EngineError
 
 
-class Ollama(EnginePool):
+class Ollama(HostedEngine):
     """Does work by a model on Ollama hosts."""
 
     kind: ClassVar[str] = "ollama"
@@ -23,21 +23,9 @@ class Ollama(EnginePool):
 
     def __init__(self, name: str, options: OllamaOptions, folder: Path) -> None:
         self._options = options
-        self._token = Secret(f"engines.{name}", "token", options.token_env, options.token_file, folder)
-        self._ollamas = [OllamaHost(name, url, options, self._token) for url in options.urls]
-        super().__init__(
-            name,
-            self._ollamas,
-            context_tokens=options.context_tokens,
-            in_flight=options.slots,
-            max_in_flight=options.max_in_flight,
-            on_model_change=options.on_model_change,
-        )
-
-    async def start(self) -> None:
-        """Gets the hosts ready, see `EnginePool.start`. Raises `ConfigError` where the token can't be read."""
-        self._token.bearer_header()
-        await super().start()
+        token = Secret(f"engines.{name}", "token", options.token_env, options.token_file, folder)
+        self._ollamas = [OllamaHost(name, url, options, token) for url in options.urls]
+        super().__init__(name, self._ollamas, options, token, context_tokens=options.context_tokens)
 
     def identity(self) -> Mapping[str, Any]:
         """Returns model, digest (None until a host has told it), load profile and sampling options.

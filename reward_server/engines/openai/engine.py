@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 from reward_server.engines.openai.host import OpenAIHost
 from reward_server.engines.openai.options import OpenAIOptions
 from reward_server.engines.over_http.credentials import Secret
-from reward_server.engines.pool.pool import EnginePool
+from reward_server.engines.over_http.engine import HostedEngine
 
 
-class OpenAI(EnginePool):
+class OpenAI(HostedEngine):
     """Does work by a model on servers that speak OpenAI's API."""
 
     kind: ClassVar[str] = "openai"
@@ -20,27 +20,15 @@ class OpenAI(EnginePool):
 
     def __init__(self, name: str, options: OpenAIOptions, folder: Path) -> None:
         self._options = options
-        self._key = Secret(f"engines.{name}", "api_key", options.api_key_env, options.api_key_file, folder)
-        self._servers = [OpenAIHost(name, url, options, self._key) for url in options.urls]
-        super().__init__(
-            name,
-            self._servers,
-            context_tokens=options.context_tokens,
-            in_flight=options.slots,
-            max_in_flight=options.max_in_flight,
-            on_model_change=options.on_model_change,
-        )
+        key = Secret(f"engines.{name}", "api_key", options.api_key_env, options.api_key_file, folder)
+        self._servers = [OpenAIHost(name, url, options, key) for url in options.urls]
+        super().__init__(name, self._servers, options, key, context_tokens=options.context_tokens)
 
     @property
     def context_tokens(self) -> int | None:
         """Returns the configured context, else the shortest that a server tells; None where none does."""
         told = [server.context_tokens for server in self._servers if server.context_tokens is not None]
         return self._options.context_tokens or min(told, default=None)
-
-    async def start(self) -> None:
-        """Gets the servers ready, see `EnginePool.start`. Raises `ConfigError` where the key can't be read."""
-        self._key.bearer_header()
-        await super().start()
 
     def identity(self) -> Mapping[str, Any]:
         """Returns where the model is, its name, what is loaded under it where the servers tell, and the options.

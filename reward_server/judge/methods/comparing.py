@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Final
 from reward_server.engines.base import ChatMessage
 from reward_server.errors import BadAnswer, HostFailed, NotComparable
 from reward_server.judge.material import Material
-from reward_server.judge.methods.base import Method, Miss
+from reward_server.judge.methods.base import Miss
 from reward_server.judge.methods.settings import MethodSettings
+from reward_server.judge.methods.worded import Worded
 from reward_server.judge.prompt import render
 from reward_server.judge.rubric import Rubric
 from reward_server.judge.showing import Showing
@@ -36,15 +37,13 @@ class Contender:
     members: tuple[int, ...]  # which of the group's materials it is
 
 
-class Comparing(Method):
+class Comparing(Worded):
     """Base of the methods that compare. A rubric's examples show single completions: these methods do without them."""
 
     compares: ClassVar[bool] = True
 
     def __init__(self, rubric: Rubric, showing: Showing, settings: MethodSettings) -> None:
-        self._rubric = rubric
-        self._showing = showing
-        self._settings = settings
+        super().__init__(rubric, showing, settings)
         self._system = ChatMessage("system", self._static())
 
     @property
@@ -52,19 +51,9 @@ class Comparing(Method):
     def ending(self) -> str:
         """Returns the words behind the completions, for the identity."""
 
-    def identity(self) -> Mapping[str, Any]:
-        """Returns the method's name, a hash of its words, and how it asks."""
-        return {
-            "method": self.name,
-            "system": hashlib.sha256(self._system.content.encode()).hexdigest()[:16],
-            "ending": self.ending,
-            "showing": self._showing.identity(),
-            "settings": self._settings.identity(),
-        }
-
-    def beginning(self) -> Sequence[ChatMessage]:
-        """Returns the static part."""
-        return (self._system,)
+    def asked(self) -> Mapping[str, Any]:
+        """Returns the words behind the completions."""
+        return {"ending": self.ending}
 
     def contenders(self, group: Sequence[Material]) -> list[Contender]:
         """Returns the different completions of a group, in an order that their content decides."""

@@ -7,7 +7,6 @@ question, only that question; and all of them are asked at one place, where it w
 from __future__ import annotations
 
 import abc
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,9 +14,10 @@ from typing import Any, ClassVar
 from reward_server.engines.base import MAX_ALTERNATIVES, ChatMessage, Place
 from reward_server.judge.labels import DIGITS, YES_NO, LabelReading, first_position, read_labels
 from reward_server.judge.material import Material
-from reward_server.judge.methods.base import Method, Miss, Opinion, Reading, Unit
+from reward_server.judge.methods.base import Opinion, Unit
 from reward_server.judge.methods.grades import HIGHEST_DIGIT, weighted
 from reward_server.judge.methods.settings import MethodSettings, affinity_of, unit_key
+from reward_server.judge.methods.worded import Pointwise
 from reward_server.judge.rubric import Answer, Example, Rubric
 from reward_server.judge.showing import Showing, material_of
 
@@ -45,16 +45,14 @@ class Line:
         return min(1.0, mean / HIGHEST_DIGIT)
 
 
-class Labelled(Method):
+class Labelled(Pointwise):
     """Base of the methods that ask about each completion by itself, one token a question."""
 
     needs_logprobs: ClassVar[bool] = True
     shows_parts: ClassVar[bool] = False  # each question's grade is of interest by itself
 
     def __init__(self, rubric: Rubric, showing: Showing, settings: MethodSettings) -> None:
-        self._rubric = rubric
-        self._showing = showing
-        self._settings = settings
+        super().__init__(rubric, showing, settings)
         self._lines = self.lines(rubric)
         self._system = ChatMessage("system", self.system(rubric))
 
@@ -75,32 +73,13 @@ class Labelled(Method):
         """Returns the one token of a label."""
         return 1
 
-    def identity(self) -> Mapping[str, Any]:
-        """Returns the method's name, a hash of its words, and how it asks."""
-        lines = [(line.name, line.words, line.weight, line.digits, line.good) for line in self._lines]
-        return {
-            "method": self.name,
-            "system": hashlib.sha256(self._system.content.encode()).hexdigest()[:16],
-            "lines": [list(line) for line in lines],
-            "showing": self._showing.identity(),
-            "settings": self._settings.identity(),
-        }
+    def asked(self) -> Mapping[str, Any]:
+        """Returns the questions."""
+        return {"lines": [[line.name, line.words, line.weight, line.digits, line.good] for line in self._lines]}
 
-    def beginning(self) -> Sequence[ChatMessage]:
-        """Returns the static part."""
-        return (self._system,)
-
-    def units(self, group: Sequence[Material]) -> Sequence[Unit]:
-        """Returns one unit for each material."""
-        return [self._unit(material) for material in group]
-
-    def opinions(self, group: Sequence[Material], readings: Sequence[Reading | Miss]) -> Sequence[Opinion | Miss]:  # noqa: ARG002  # the readings say all
-        """Returns what each unit's readings come to."""
-        return [reading if isinstance(reading, Miss) else self.opinion(reading) for reading in readings]
-
-    def opinion(self, readings: Sequence[LabelReading]) -> Opinion:
+    def opinion(self, reading: Sequence[LabelReading]) -> Opinion:
         """Returns the weighted mean over the questions."""
-        parts = {line.name: line.grade(reading) for line, reading in zip(self._lines, readings, strict=True)}
+        parts = {line.name: line.grade(labels) for line, labels in zip(self._lines, reading, strict=True)}
         return Opinion(weighted(parts, self._lines), parts=parts if self.shows_parts else {})
 
     def examples(self) -> list[str]:
@@ -112,18 +91,19 @@ class Labelled(Method):
             shown.append(self._showing.task(material) + self._showing.completion(material) + answers)
         return shown
 
-    def _unit(self, material: Material) -> Unit:
+    def unit(self, material: Material) -> Unit:
+        """Returns all questions about a completion, asked at one place."""
         task = self._showing.task(material)
         beginning = task + self._showing.completion(material)
         prompts = [(self._system, ChatMessage("user", beginning + line.words)) for line in self._lines]
 
         async def read(place: Place) -> tuple[LabelReading, ...]:
-            return tuple([await self._asked(place, *both) for both in zip(self._lines, prompts, strict=True)])
+            return tuple([await self._labels(place, *both) for both in zip(self._lines, prompts, strict=True)])
 
         key = unit_key([self._settings.question(each, max_tokens=1, alternatives=MAX_ALTERNATIVES) for each in prompts])
         return Unit(key, affinity_of(self._system.content, task), read, prompts)
 
-    async def _asked(self, place: Place, line: Line, prompt: Sequence[ChatMessage]) -> LabelReading:
+    async def _labels(self, place: Place, line: Line, prompt: Sequence[ChatMessage]) -> LabelReading:
         question = self._settings.question(
             prompt, place.attempt, max_tokens=1, alternatives=MAX_ALTERNATIVES, labels=line.labels
         )

@@ -6,9 +6,8 @@ only what it wrote is left.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from reward_server.engines.base import ChatMessage, Place
@@ -17,9 +16,10 @@ from reward_server.errors import BadAnswer, ConfigError
 from reward_server.judge import verdicts
 from reward_server.judge.guard import neutralise
 from reward_server.judge.material import Material
-from reward_server.judge.methods.base import Method, Miss, Opinion, Reading, Unit
+from reward_server.judge.methods.base import Opinion, Unit
 from reward_server.judge.methods.grades import value_of, weighted
 from reward_server.judge.methods.settings import MethodSettings, affinity_of, unit_key
+from reward_server.judge.methods.worded import Pointwise
 from reward_server.judge.prompt import render
 from reward_server.judge.rubric import Example, Rubric
 from reward_server.judge.showing import Showing, material_of
@@ -28,7 +28,7 @@ CHARS_A_WORD: Final = 7
 MIN_REASON_CHARS: Final = 30
 
 
-class Reasoned(Method):
+class Reasoned(Pointwise):
     """Asks about each completion by itself, once for all criteria."""
 
     name: ClassVar[str] = "reasoned"
@@ -41,9 +41,7 @@ class Reasoned(Method):
                 f"max_answer_tokens: {settings.max_answer_tokens} leave no room for a reason before "
                 f"{len(rubric.criteria)} grades: give at least {settings.max_answer_tokens + lacking}"
             )
-        self._rubric = rubric
-        self._showing = showing
-        self._settings = settings
+        super().__init__(rubric, showing, settings)
         self._schema = verdicts.schema(rubric.criteria, chars)
         self._ending = render("reasoned_question.jinja")
         self._system = ChatMessage("system", self._static(chars))
@@ -53,38 +51,19 @@ class Reasoned(Method):
         """Returns the configured length."""
         return self._settings.max_answer_tokens
 
-    def identity(self) -> Mapping[str, Any]:
-        """Returns the method's name, a hash of its words, and how it asks."""
+    def asked(self) -> Mapping[str, Any]:
+        """Returns the question, the criteria and the answer's form."""
         criteria = [criterion.model_dump(mode="json") for criterion in self._rubric.criteria]
-        return {
-            "method": self.name,
-            "system": hashlib.sha256(self._system.content.encode()).hexdigest()[:16],
-            "ending": self._ending,
-            "criteria": criteria,
-            "schema": self._schema,
-            "showing": self._showing.identity(),
-            "settings": self._settings.identity(),
-        }
+        return {"ending": self._ending, "criteria": criteria, "schema": self._schema}
 
-    def beginning(self) -> Sequence[ChatMessage]:
-        """Returns the static part."""
-        return (self._system,)
+    def opinion(self, reading: verdicts.Grades) -> Opinion:
+        """Returns the weighted mean of the grades, with the judge's reason."""
+        criteria = self._rubric.criteria
+        parts = {criterion.name: value_of(reading.grades[criterion.name], criterion) for criterion in criteria}
+        return Opinion(weighted(parts, criteria), neutralise(reading.reason), parts)
 
-    def units(self, group: Sequence[Material]) -> Sequence[Unit]:
-        """Returns one unit for each material."""
-        return [self._unit(material) for material in group]
-
-    def opinions(self, group: Sequence[Material], readings: Sequence[Reading | Miss]) -> Sequence[Opinion | Miss]:  # noqa: ARG002  # the readings say all
-        """Returns the weighted means of the grades, with the judge's reason."""
-        return [reading if isinstance(reading, Miss) else self._opinion(reading) for reading in readings]
-
-    def _opinion(self, said: verdicts.Grades) -> Opinion:
-        parts = {
-            criterion.name: value_of(said.grades[criterion.name], criterion) for criterion in self._rubric.criteria
-        }
-        return Opinion(weighted(parts, self._rubric.criteria), neutralise(said.reason), parts)
-
-    def _unit(self, material: Material) -> Unit:
+    def unit(self, material: Material) -> Unit:
+        """Returns the one question about a completion."""
         task = self._showing.task(material)
         shown = task + self._showing.completion(material) + self._ending
         prompt = (self._system, ChatMessage("user", shown))
