@@ -47,9 +47,10 @@ def test_the_way_to_the_host_is_no_slot(slot_count: int) -> None:
 )
 def test_several_hosts_of_different_speed_are_all_kept_busy(kinds: list[tuple[int, float]], noise: float) -> None:
     hosts = [MemoryHost(f"host {index}", *kind, noise=noise) for index, kind in enumerate(kinds)]
-    batch, _ = virtual_time.run(batch_at(*hosts))
+    batch, limits = virtual_time.run(batch_at(*hosts))
     assert batch.rate(hosts) >= 0.95 * sum(slots / seconds for slots, seconds in kinds)
     assert len(batch.done_s) == 512
+    assert all(limit <= slots + 1 for limit, (slots, _) in zip(limits, kinds, strict=True))
 
 
 def test_a_host_that_batches_without_slots_is_used_to_its_optimum() -> None:
@@ -148,6 +149,20 @@ def test_a_host_that_gets_ten_times_slower_costs_no_verdict_and_little_time() ->
     done = virtual_time.run(batch())
     assert all(isinstance(result, str) for result in done.results)
     assert done.done_s[-1] - done.began_s < 6.5  # 512 at one host alone would take 6.4 s
+
+
+def test_of_three_hosts_one_dies_and_one_gets_ten_times_slower_and_no_verdict_is_lost() -> None:
+    hosts = [MemoryHost(f"host {index}", 4, 0.05) for index in range(3)]
+
+    async def batch() -> Batch:
+        async with started(*hosts) as pool:
+            hosts[1].on_answer = lambda: hosts[1].go_down() if len(hosts[1].questions) == 60 else None
+            hosts[2].on_answer = lambda: setattr(hosts[2], "seconds", 0.5) if len(hosts[2].questions) > 60 else None
+            return await run_batch(pool)
+
+    done = virtual_time.run(batch())
+    assert len(done.results) == 512
+    assert set(done.results) == {"host 0", "host 1", "host 2"}
 
 
 def test_a_host_that_hangs_for_some_questions_costs_no_verdict() -> None:
