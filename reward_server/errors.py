@@ -2,20 +2,24 @@
 
 RewardServerError
 |- ConfigError            mend the configuration: file, key or line, what is wrong, what would be right
+|  `- MissingLibrary      or install what a kind needs
 |- RequestError           the caller mends the request
 |  |- MalformedRequest    lengths that don't match, undecodable bytes
 |  |- MissingColumn       a reward needs a column that was not sent
 |  |- UnknownReward       no reward of that name
 |  |- VersionMismatch     the version asked for is not the one served
+|  |- NotServable         a reward cannot be served on this machine as configured: mend that first
 |  |- TooLarge            over a limit
 |  |- Busy                too many calls at a time: later
 |  `- Unauthenticated     token missing or wrong
 |- WorkerError            a person's code did not return, seen from the pool
 |  |- WorkRaised          it raised; the message is its own
 |  |- WorkTimedOut        it ran past its limit and was killed
+|  |- WorkOutOfMemory     it took more memory than it may
 |  |- WorkerDied          its process ended under it (crash, out of memory, exit)
 |  |- WorkNotPrepared     the worker could not get ready for it (load the code): no sample is to blame
 |  `- PoolClosed          the server is shutting down
+|- SandboxUnavailable     untrusted code cannot be run here: the isolation does not hold; the message has the remedy
 |- NotComparable          a method that compares has nothing to compare this completion with
 `- EngineError            a judge's model gave no usable answer
    |- HostUnreachable     no connection, or it broke: another host or a later try may do
@@ -44,6 +48,24 @@ class ConfigError(RewardServerError):
         self.problems = problems
 
 
+class MissingLibrary(ConfigError):
+    """A kind needs a library that is not installed; the message has the remedy."""
+
+
+def without_library(error: Exception, *, own: str, extra: str = "server") -> str:
+    """Returns which library is not installed, and what installs it; empty for any other error.
+
+    Args:
+        error: what an import has raised.
+        own: the package whose own modules are no libraries.
+        extra: the extra of this distribution that brings the library.
+    """
+    library = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not library or library == own:
+        return ""
+    return f"needs the library {library!r}: pip install 'grpo-reward-service[{extra}]'"
+
+
 class RequestError(RewardServerError):
     """The caller's request cannot be served as it is."""
 
@@ -62,6 +84,10 @@ class UnknownReward(RequestError):
 
 class VersionMismatch(RequestError):
     """The version asked for is not the one served."""
+
+
+class NotServable(RequestError):
+    """A reward cannot be served on this machine as configured; waiting does not help."""
 
 
 class TooLarge(RequestError):
@@ -85,11 +111,31 @@ class WorkRaised(WorkerError):
 
 
 class WorkTimedOut(WorkerError):
-    """The code ran past its limit; its process was killed."""
+    """The code ran past its limit; its process was killed.
+
+    `own_time` says that it was the code's own time that was over, however busy the machine was. Otherwise the deadline
+    came first, or the system does not tell what the code had of the time: then nobody is to blame.
+    """
+
+    def __init__(self, message: str, *, own_time: bool = False) -> None:
+        super().__init__(message)
+        self.own_time = own_time
+
+
+class WorkOutOfMemory(WorkerError):
+    """The code asked for more memory than it may have, or took it and was killed."""
 
 
 class WorkerDied(WorkerError):
-    """The process ended under the code."""
+    """The process ended under the code.
+
+    `from_outside` says that something else ended it, as far as one can tell: the kernel out of memory, an operator, the
+    end of the process that all workers are forked from.
+    """
+
+    def __init__(self, message: str, *, from_outside: bool = False) -> None:
+        super().__init__(message)
+        self.from_outside = from_outside
 
 
 class WorkNotPrepared(WorkerError):
@@ -98,6 +144,10 @@ class WorkNotPrepared(WorkerError):
 
 class PoolClosed(WorkerError):
     """The pool takes no more work."""
+
+
+class SandboxUnavailable(RewardServerError):
+    """Untrusted code cannot be run here, or no more: the isolation cannot be had. The message says why and the remedy."""
 
 
 class NotComparable(RewardServerError):

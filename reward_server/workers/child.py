@@ -1,170 +1,195 @@
-"""What a worker process does: receive a task, run it, send back its result, until the server's end is gone.
+"""What a worker process does: receive a chunk of items, run it, send back its results, until the server's end is gone.
 
 Standard library only.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import signal
 import socket
 import sys
-import sysconfig
-import threading
-import traceback
+import time
+from builtins import all, isinstance, len, map, type  # noqa: A004, UP029  # a function may replace the others
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from reward_server.workers.frames import MAX_RESULT_BYTES, Kind, receive, send
+from reward_server.workers import frames
+from reward_server.workers.board import FINISHED, LIMIT, RUNNING, STARTED_NS, Board
+from reward_server.workers.explaining import Explained, explain
+from reward_server.workers.frames import MAX_RESULT_BYTES, Kind, Result, Sort
+from reward_server.workers.printing import is_spent, output
+from reward_server.workers.recording import Recorder
 from reward_server.workers.tidying import Initial
 
-MAX_MESSAGE_CHARS: Final = 1_000
 IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """What a terminal and systemd send to the server and its children alike, while the server lets running calls finish."""
 
-PRINTED_BYTES_A_TASK: Final = 8_192
-PRINTED_WRITES_A_TASK: Final = 32
-LIBRARIES: Final = (
-    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    str(Path(__file__).parent),
-    "<frozen",
-)
-"""Where code lies that is not a person's own."""
+FLUSH_NS: Final = 5_000_000
+"""Results older than this are sent before the next item is begun: it might never end."""
 
+HOLD_NS: Final = 250_000
+"""So long are the results of a chunk held back while another chunk is there: long enough to send a few in one go."""
 
-class Explained(Exception):
-    """An error whose message is written for people: it reaches them as it is, without its class and place."""
+BEHIND_NS: Final = 2_000_000
+"""So far may the record of the process, and what is put back in it, lie behind when an item is begun."""
+
+MAX_BUFFERED_BYTES: Final = 1 << 20
+MAX_PLAIN_CHARS: Final = 10_000
+MAX_PLAIN_SIZE: Final = 16
+MAX_PLAIN_INTEGER: Final = 2**63
+SCALARS: Final = frozenset((float, bool, type(None)))
 
 
 def serve(connection: socket.socket) -> NoReturn:
-    """Runs tasks from the connection; ends the process when its other end is gone."""
+    """Runs chunks from the connection; ends the process when its other end is gone."""
     _let_forks_be_terminated()
-    worker = os.getpid()
-    initial = Initial()
-    printed, stream = _output(connection)
+    _, (board_fd, *_), _, _ = socket.recv_fds(connection, 1, 1)
+    runner = Runner(connection, Board(board_fd))
+    os.close(board_fd)
+    incoming = frames.Incoming(connection)
+    printed, stream = output(connection)
     try:
         while True:
-            _, body = receive(connection)
-            if _is_spent(stream):  # by the function before
-                printed, stream = _output(connection)
+            body = incoming.receive()
+            if is_spent(stream):  # by the function before
+                printed, stream = output(connection)
             sys.stdout = sys.stderr = stream
-            printed.begin_task()
-            kind, reply = _perform(body, initial)
-            if os.getpid() != worker:
-                os._exit(0)  # a fork made by the function, which came back from it: the answer is not its to give
+            printed.begin_chunk()
+            runner.run(body)
             with suppress(ValueError):  # closed or detached
                 stream.flush()
-            printed.end_task()
-            send(connection, kind, reply)
+            printed.end_chunk()
+            if not incoming.waits:  # else what follows is soon sent with it: each time is a change of processes
+                runner.rest()
+            elif runner.unsent_ns() > HOLD_NS:
+                runner.flush()
     except (EOFError, OSError):
         os._exit(0)
 
 
-def _output(connection: socket.socket) -> tuple[Printed, io.TextIOWrapper]:
-    """Returns what sends prints to the server, and the text stream in front of it."""
-    printed = Printed(connection)
-    stream = io.TextIOWrapper(
-        io.BufferedWriter(printed), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
-    return printed, stream
+class Runner:
+    """Runs the items of chunks one after another, and says on the board which one it is at."""
 
-
-def _is_spent(stream: io.TextIOWrapper) -> bool:
-    """Returns whether nothing can be written to it any more: it is closed, or its buffer was taken (`detach()`)."""
-    try:
-        return stream.closed
-    except ValueError:  # detached: it cannot even tell
-        return True
-
-
-def _perform(body: bytearray, initial: Initial) -> tuple[Kind, bytes]:
-    try:
-        function, args = pickle.loads(body)  # noqa: S301  # written by the server itself
-        body.clear()  # a batch of megabytes need not be there twice
-        try:
-            result = function(*args)
-        finally:
-            initial.restore()
-        value = pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
-        if len(value) > MAX_RESULT_BYTES:
-            raise Explained(f"the result is {len(value) >> 20} MiB large; at most {MAX_RESULT_BYTES >> 20} are taken")
-    except BaseException as error:  # noqa: BLE001  # sys.exit() and KeyboardInterrupt too: the worker goes on
-        return Kind.RAISED, explain(error).encode(errors="backslashreplace")
-    return Kind.VALUE, value
-
-
-def explain(error: BaseException) -> str:
-    """Returns the error's class, message and place in one line of bounded length."""
-    try:
-        message = str(error)
-    except Exception as second:  # noqa: BLE001  # a person's own exception class may be broken
-        message = f"(its message cannot be had: {type(second).__name__})"
-    if len(message) > MAX_MESSAGE_CHARS:
-        message = message[:MAX_MESSAGE_CHARS] + " ..."
-    if isinstance(error, Explained):
-        return message
-    told = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return told + _place(error)
-
-
-def _place(error: BaseException) -> str:
-    """Returns in brackets where it was raised: the innermost line of code that is not an installed library's."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(LIBRARIES):
-            return f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})"
-    return ""
-
-
-class Printed(io.RawIOBase):
-    """Sends what a task prints to the server, which logs it: a little of it, as it may be without end.
-
-    Only what Python prints; what a C library or another program writes to the standard streams goes nowhere.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, board: Board) -> None:
         self._connection = connection
+        self._cells = board.cells
         self._worker = os.getpid()
-        self._lock = threading.Lock()  # the function's threads print too
-        self._bytes_left = 0
-        self._writes_left = 0
+        self._initial = Initial()
+        self._recorder = Recorder(board.cells)
+        self._head = b""  # that of the chunk before: mostly the next one has the same
+        self._call: tuple[Callable[..., Any], tuple[Any, ...]] = (print, ())
+        self._results: list[Result] = []  # of this chunk, not yet sent
+        self._size = 0  # of the pickled ones among them
+        self._ended = b""  # frames of chunks before
+        self._sent_ns = 0
 
-    def begin_task(self) -> None:
-        """Allows the next task its share."""
-        self._bytes_left, self._writes_left = PRINTED_BYTES_A_TASK, PRINTED_WRITES_A_TASK
+    def run(self, body: bytearray) -> None:
+        """Runs one chunk, as far as the server lets it. What came of it is sent with the next `flush`."""
+        first, memory_mb, head_size = frames.CHUNK.unpack_from(body)
+        begin_ns = time.monotonic_ns()
+        try:
+            function, args, items = self._unpack(body, head_size)
+        except BaseException as error:  # noqa: BLE001  # whatever a module does when it is imported
+            self._results = [(-1, Sort.RAISED, explain(error).encode(errors="backslashreplace").decode())]
+        else:
+            body.clear()  # a batch of megabytes need not be there twice
+            self._run(function, args, items, first, memory_mb)
+        self._initial.restore_names()
+        ended = (time.monotonic_ns() - begin_ns, self._results)
+        self._ended += frames.frame(Kind.ENDED, pickle.dumps(ended, pickle.HIGHEST_PROTOCOL))
+        self._results, self._size = [], 0
 
-    def end_task(self) -> None:
-        """Drops what is printed from here to the next task; then nobody at the other end reads."""
-        with self._lock:
-            self._bytes_left = 0
+    def _unpack(self, body: bytearray, head_size: int) -> tuple[Callable[..., Any], tuple[Any, ...], list[Any]]:
+        begin = frames.CHUNK.size
+        head = bytes(memoryview(body)[begin : begin + head_size])
+        if head != self._head:
+            self._initial.restore()
+            self._head = b""
+            self._call = pickle.loads(head)  # noqa: S301  # written by the server itself
+            self._head = head
+        items = pickle.loads(memoryview(body)[begin + head_size :])  # noqa: S301
+        return *self._call, items
 
-    def writable(self) -> bool:
-        """Returns that it can be written to."""
-        return True
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], items: list[Any], first: int, memory_mb: int
+    ) -> None:
+        cells, clock, recorder = self._cells, time.monotonic_ns, self._recorder
+        for place, item in enumerate(items):
+            if cells[LIMIT] <= first + place:
+                return
+            now_ns = clock()
+            if now_ns - recorder.recorded_ns > BEHIND_NS or memory_mb != recorder.memory_mb:
+                self._initial.restore()
+                recorder.record(memory_mb)
+                now_ns = clock()
+            waits = self._results or self._ended
+            if waits and (now_ns - self._sent_ns > FLUSH_NS or self._size > MAX_BUFFERED_BYTES):
+                self.flush()
+                now_ns = clock()
+            cells[STARTED_NS] = now_ns
+            cells[RUNNING] = first + place
+            result = self._result(function, args, item, place)
+            if os.getpid() != self._worker:
+                os._exit(0)  # a fork made by the function, which came back from it: the answer is not its to give
+            cells[FINISHED] = first + place
+            self._results.append(result)
 
-    def fileno(self) -> int:
-        """Returns the standard output's own, for functions that hand it to a program they start."""
-        return 1
+    def _result(self, function: Callable[..., Any], args: tuple[Any, ...], item: tuple[Any, ...], place: int) -> Result:
+        try:
+            value = function(*args, *item)
+            if _is_plain(value):
+                return place, Sort.PLAIN, value
+            pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            if len(pickled) > MAX_RESULT_BYTES:
+                raise Explained(
+                    f"the result is {len(pickled) >> 20} MiB large; at most {MAX_RESULT_BYTES >> 20} are taken"
+                )
+        except BaseException as error:  # noqa: BLE001  # sys.exit() and KeyboardInterrupt too: the worker goes on
+            limited = self._recorder.lift()  # there must be memory to tell it
+            self._initial.restore()  # first: what follows may use the built-in names
+            words = explain(error).encode(errors="backslashreplace").decode()
+            return place, Sort.NO_MEMORY if limited and isinstance(error, MemoryError) else Sort.RAISED, words
+        self._size += len(pickled)
+        return place, Sort.PICKLED, pickled
 
-    def write(self, data: Any) -> int:
-        """Takes all bytes; sends those that the task's share allows."""
-        piece = bytes(data)
-        if os.getpid() == self._worker:  # a fork must not write into its parent's line
-            with self._lock:
-                self._send(piece)
-        return len(piece)
+    def unsent_ns(self) -> int:
+        """Returns how long ago something was sent."""
+        return time.monotonic_ns() - self._sent_ns
 
-    def _send(self, piece: bytes) -> None:
-        if self._bytes_left <= 0 or self._writes_left <= 0:
-            return
-        shown = piece[: self._bytes_left]
-        self._bytes_left -= len(shown)
-        self._writes_left -= 1
-        if self._bytes_left <= 0 or self._writes_left <= 0:
-            shown += b" ... (the rest of what this call prints is dropped)"
-        send(self._connection, Kind.PRINTED, shown)
+    def rest(self) -> None:
+        """Sends all, and makes the process as it was: nobody knows whose the next chunk is."""
+        self.flush()
+        self._recorder.lift()
+
+    def flush(self) -> None:
+        """Sends what has come of items so far."""
+        self._initial.restore()
+        data, self._ended = self._ended, b""
+        if self._results:
+            data += frames.frame(Kind.RESULTS, pickle.dumps(self._results, pickle.HIGHEST_PROTOCOL))
+            self._results, self._size = [], 0
+        if data:
+            self._connection.sendall(data)
+        self._sent_ns = time.monotonic_ns()
+
+
+def _is_plain(value: Any) -> bool:
+    """Returns whether it can be sent among others as it is: small, and exactly of a type that nobody can have changed."""
+    if type(value) is tuple:
+        return len(value) <= MAX_PLAIN_SIZE and all(map(_is_scalar, value))
+    return _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    kind = type(value)
+    return (
+        kind in SCALARS
+        or (kind is str and len(value) <= MAX_PLAIN_CHARS)
+        or (kind is int and -MAX_PLAIN_INTEGER <= value < MAX_PLAIN_INTEGER)
+    )
 
 
 def _let_forks_be_terminated() -> None:

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from reward_server.workers import sources
-from reward_server.workers.child import Explained, explain
+from reward_server.workers.explaining import Explained, explain
 from reward_server.workers.imports import Folders, places
 
 Function = Callable[..., Any]

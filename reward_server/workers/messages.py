@@ -6,22 +6,22 @@ import asyncio
 import io
 import math
 import pickle
-import socket
-from collections.abc import Callable
 from typing import Any, Final
 
-from reward_server.errors import WorkRaised
-from reward_server.workers.frames import HEADER, MAX_RESULT_BYTES, Kind
+from reward_server.errors import WorkerError, WorkOutOfMemory, WorkRaised
+from reward_server.workers.frames import CHUNK, HEADER, Kind, Result, Sort
 
 LARGE_BYTES: Final = 1 << 19
 """What is larger is encoded and decoded in a thread; what is smaller takes less time than to change threads."""
+
+Pieces = list[bytes]
 
 
 class _TooLarge(Exception):
     """More was written than allowed."""
 
 
-class _Pieces:
+class _Written:
     """What a pickler writes, in pieces, up to a size.
 
     `write` is Python code on purpose: between the pieces the interpreter can switch threads, so that a batch of
@@ -29,7 +29,7 @@ class _Pieces:
     """
 
     def __init__(self, max_bytes: float) -> None:
-        self.pieces: list[bytes] = []
+        self.pieces: Pieces = []
         self.max_bytes = max_bytes
         self.size = 0
 
@@ -49,65 +49,62 @@ class PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it holds a {module_name}.{global_name}")
 
 
-async def pack(function: Callable[..., Any], args: tuple[Any, ...]) -> list[bytes]:
-    """Returns the pieces of a task's frame. The function travels by name: it must be importable in the worker.
+async def pack(value: Any) -> Pieces:
+    """Returns a pickle in pieces. A function travels by name: it must be importable in the worker.
 
-    Raises `WorkRaised` for arguments that cannot be sent, such as lists nested thousands deep.
+    Raises `WorkRaised` for what cannot be sent, such as lists nested thousands deep.
     """
     try:
-        return _pack(function, args, LARGE_BYTES)
+        return _pack(value, LARGE_BYTES)
     except _TooLarge:
-        return await asyncio.to_thread(_pack, function, args, math.inf)
+        return await asyncio.to_thread(_pack, value, math.inf)
 
 
-def _pack(function: Callable[..., Any], args: tuple[Any, ...], max_bytes: float) -> list[bytes]:
-    written = _Pieces(max_bytes)
+def _pack(value: Any, max_bytes: float) -> Pieces:
+    written = _Written(max_bytes)
     try:
-        pickle.Pickler(written, pickle.HIGHEST_PROTOCOL).dump((function, args))
+        pickle.Pickler(written, pickle.HIGHEST_PROTOCOL).dump(value)
     except _TooLarge:
         raise
     except Exception as error:
         raise WorkRaised(f"{type(error).__name__}: {error} (on the way to the worker process)") from error
-    return [HEADER.pack(Kind.TASK, written.size), *written.pieces]
+    return written.pieces
 
 
-async def unpack(body: bytearray) -> Any:
-    """Returns a result. Raises `WorkRaised` where it is not plain data."""
-    try:
-        return await asyncio.to_thread(_unpack, body) if len(body) > LARGE_BYTES else _unpack(body)
-    except Exception as error:
-        raise WorkRaised(f"the result is not plain data: {error}") from error
+def chunk_frame(first_code: int, memory_mb: int | None, head: Pieces, items: Pieces) -> Pieces:
+    """Returns the frame of a chunk: its head and its items as packed."""
+    head_size = sum(map(len, head))
+    body_size = CHUNK.size + head_size + sum(map(len, items))
+    return [HEADER.pack(Kind.CHUNK, body_size) + CHUNK.pack(first_code, memory_mb or 0, head_size), *head, *items]
 
 
-def _unpack(body: bytearray) -> Any:
+def unpack(body: bytes | bytearray) -> Any:
+    """Returns what is pickled, if it is plain data. Raises all sorts of errors where it is not."""
     return PlainUnpickler(io.BytesIO(body)).load()
 
 
-async def transmit(line: socket.socket, pieces: list[bytes]) -> None:
-    """Sends a packed frame over a non-blocking socket."""
-    loop = asyncio.get_running_loop()
-    for piece in pieces:
-        await loop.sock_sendall(line, piece)
+def unpack_results(kind: Kind, body: bytes | bytearray) -> tuple[int | None, list[Result]]:
+    """Returns the results in a frame with all values unpacked, and how long their chunk took if it has ended.
 
-
-async def receive(line: socket.socket) -> tuple[Kind, bytearray]:
-    """Returns the next frame from a non-blocking socket.
-
-    Raises `EOFError` or `OSError` where the worker is gone, `ValueError` where something else than a frame comes.
+    Raises `ValueError` for what no worker sends.
     """
-    kind, size = HEADER.unpack(await _receive_exactly(line, HEADER.size))
-    if size > MAX_RESULT_BYTES:
-        raise ValueError(f"a frame of {size} bytes")
-    return Kind(kind), await _receive_exactly(line, size)
+    try:
+        took_ns, results = unpack(body) if kind is Kind.ENDED else (None, unpack(body))
+        return took_ns, [result if result[1] == Sort.PLAIN else _opened(*result) for result in results]
+    except Exception as error:  # a function may have written to the socket
+        raise ValueError(f"results that are none: {type(error).__name__}") from error
 
 
-async def _receive_exactly(line: socket.socket, size: int) -> bytearray:
-    loop = asyncio.get_running_loop()
-    body = bytearray(size)
-    rest = memoryview(body)
-    while rest:
-        count = await loop.sock_recv_into(line, rest)
-        if count == 0:
-            raise EOFError("the worker is gone")
-        rest = rest[count:]
-    return body
+def _opened(place: int, sort: int, value: Any) -> Result:
+    """Returns a result with its value in place of the pickle of it."""
+    if sort != Sort.PICKLED:
+        return place, int(sort), str(value)
+    try:
+        return place, Sort.PLAIN, unpack(value)
+    except Exception as error:  # noqa: BLE001  # whatever it is, only this item has no result
+        return place, Sort.RAISED, f"the result is not plain data: {error}"
+
+
+def error_of(sort: int, words: str) -> WorkerError:
+    """Returns the error that a result tells of."""
+    return WorkOutOfMemory(words) if sort == Sort.NO_MEMORY else WorkRaised(words)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from reward_server.children import start_child
 from reward_server.errors import ConfigError, WorkerDied
 
 READY_TIMEOUT_S: Final = 120.0
@@ -75,7 +76,7 @@ class ForkServer:
         ours.settimeout(0)
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
+                process = await start_child(
                     *(sys.executable, "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), *preload),
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
@@ -119,6 +120,10 @@ class ForkServer:
     def kill(self, number: int) -> None:
         """Kills a worker and what it started, without waiting for it."""
         self._command({"kill": number}, None)
+
+    def pid_of(self, number: int) -> int | None:
+        """Returns the process id of a worker, None before its start is told and after its end."""
+        return self._pids.get(number)
 
     def _command(self, command: Event, line: socket.socket | None) -> None:
         self._outgoing.append((json.dumps(command).encode() + b"\n", line))

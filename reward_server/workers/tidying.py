@@ -22,9 +22,13 @@ class Initial:
         self._folder = _working_directory()
         self._builtins = dict(vars(builtins))
 
+    def restore_names(self) -> None:
+        """Makes the built-in names so again. Those that were added to them stay: libraries install some."""
+        builtins.__dict__.update(self._builtins)
+
     def restore(self) -> None:
-        """Makes the process so again. Names that were added to the built-in ones stay: libraries install some."""
-        builtins.__dict__.update(self._builtins)  # first: what follows may use them
+        """Makes the process so again."""
+        self.restore_names()  # first: what follows may use them
         for timer in TIMERS:  # the one of `signal.alarm` is among them
             signal.setitimer(timer, 0)
         with suppress(OSError):  # the folder is gone: then there is none to go back to

@@ -257,7 +257,7 @@ async def test_workers_that_end_as_soon_as_they_start_are_an_error_not_an_endles
     text = "import os, threading\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n"
     (tmp_path / "ends_every_fork.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("reward_server.workers.pool.REPLACE_PAUSE_S", 0.001)
+    monkeypatch.setattr("reward_server.workers.staff.REPLACE_PAUSE_S", 0.001)
     async with WorkerPool(1, preload=["ends_every_fork"]) as pool:
         with pytest.raises(WorkerDied, match="exit status 9"):
             await pool.run(value("1"), SOON_S)

@@ -9,7 +9,7 @@ import pytest
 from waiting import until
 
 from reward_server.errors import WorkerDied
-from reward_server.workers import backoff, pool
+from reward_server.workers import backoff, staff
 from reward_server.workers.pool import WorkerPool
 from reward_server.workers.processes import ForkServer
 from reward_server.workers.tasks import Task
@@ -28,7 +28,7 @@ async def test_pauses_double_up_to_the_longest_and_begin_again_after_success():
 @pytest.mark.parametrize("problem", [WorkerDied("no luck"), OSError(11, "no process to be had")])
 async def test_failed_launches_are_repeated_until_one_succeeds(monkeypatch, problem):
     monkeypatch.setattr(backoff, "FIRST_S", 0.2)
-    monkeypatch.setattr(pool, "EARLY_DEATH_S", 0.05)
+    monkeypatch.setattr(staff, "EARLY_DEATH_S", 0.05)
     launch, failures = ForkServer.launch, [problem] * 2
 
     async def failing_at_first(*args):
@@ -52,7 +52,7 @@ async def test_workers_that_stop_ending_at_their_start_are_used_again(tmp_path, 
     text = f"import os\nos.register_at_fork(after_in_child=lambda: os.path.exists({str(bad)!r}) and os._exit(9))\n"
     (tmp_path / "ends_forks_at_times.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(pool, "REPLACE_PAUSE_S", 0.001)
+    monkeypatch.setattr(staff, "REPLACE_PAUSE_S", 0.001)
     monkeypatch.setattr(backoff, "FIRST_S", 0.01)
     async with WorkerPool(1, preload=["ends_forks_at_times"]) as workers:
         with pytest.raises(WorkerDied, match="exit status 9"):
