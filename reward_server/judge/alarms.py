@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from reward_server.engines.over_http.complaints import excerpt
+from reward_server.http.complaints import excerpt
 from reward_server.judge.rubric import Canary
 
 MARGIN: Final = 0.2

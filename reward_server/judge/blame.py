@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from reward_server.bland import BLAND
 from reward_server.domain import Blame, Cost, Verdict, abstained, failed
 from reward_server.errors import (
     BadAnswer,
@@ -25,7 +26,6 @@ from reward_server.errors import (
 from reward_server.judge.material import Material
 from reward_server.scorers.base import MAX_REASON_CHARS
 
-BLAND: Final = "I don't know."
 MIN_ATTEMPTS: Final = 2
 """Once is chance: a completion is suspected after so many failed attempts."""
 

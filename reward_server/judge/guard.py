@@ -48,6 +48,11 @@ def neutralise(text: str) -> str:
     """Returns the text with nothing left in it that a model's host or a terminal would obey. Idempotent."""
     text = SURROGATES.sub("\ufffd", text.replace("\r\n", "\n"))
     text = INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text.translate(CONTROL_PICTURES))
+    return break_tokens(text)
+
+
+def break_tokens(text: str) -> str:
+    """Returns the text with every special token of the common model families broken by a space. Idempotent."""
     return _token_starts().sub(r"\g<0> ", text)
 
 

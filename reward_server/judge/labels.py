@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from reward_server.engines.base import Answer, Position
-from reward_server.engines.over_http.complaints import excerpt
 from reward_server.errors import BadAnswer
+from reward_server.http.complaints import excerpt
 
 YES_NO: Final[Mapping[str, Sequence[str]]] = {"yes": ("yes",), "no": ("no",)}
 DIGITS: Final[Mapping[str, Sequence[str]]] = {str(digit): (str(digit),) for digit in range(10)}

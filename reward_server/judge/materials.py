@@ -12,7 +12,7 @@ from reward_server.judge import chat_text
 from reward_server.judge.chat_text import conversation_of
 from reward_server.judge.material import Material
 from reward_server.judge.rubric import Rubric
-from reward_server.views import content_text, last_text, still_thinking
+from reward_server.views import content_text, plain_text, still_thinking
 
 REVISION: Final = 1
 """Raise it with every change of what a sample's texts become: it is part of a reward's version."""
@@ -62,7 +62,7 @@ class Materials:
         """Returns the sample's material, or the verdict on a sample that is not to be asked about."""
         thinks = sample.still_thinking
         if thinks is None:
-            thinks = still_thinking(_last(sample.completion), sample.prompt)
+            thinks = still_thinking(plain_text(sample.completion, "assistant"), sample.prompt)
         if thinks and self._thinking != "tell":
             return self._unasked("the completion ends while it is still thinking", self._thinking, THINKING_FLAG)
         if sample.truncated and self._clipped != "tell":
@@ -148,7 +148,3 @@ def _unmarked(text: str) -> str:
 def _role(message: Message) -> str:
     role, name = str(message.get("role", "unknown")), message.get("name")
     return " ".join(f"{role} {name}".split()) if name else role
-
-
-def _last(completion: Text) -> str:
-    return completion if isinstance(completion, str) else last_text(completion, "assistant")

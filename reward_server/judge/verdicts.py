@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reward_server.engines.over_http.complaints import excerpt
 from reward_server.errors import BadAnswer
+from reward_server.http.complaints import excerpt
 from reward_server.judge.rubric import Criterion, Grade
 
 FRAME_TOKENS: Final = 16

@@ -28,9 +28,9 @@ from reward_server.engines.embedded import process as llama_process
 from reward_server.engines.embedded.engine import Embedded
 from reward_server.engines.embedded.host import LlamaHost
 from reward_server.engines.over_http import chat_stream
-from reward_server.engines.over_http.complaints import Addressee
-from reward_server.engines.over_http.host import Reply
 from reward_server.errors import AnswerTimedOut, EngineError, HostFailed, HostUnreachable
+from reward_server.http.complaints import Addressee
+from reward_server.http.host import Reply
 
 SHORT = Question((ChatMessage("user", "Say hi."),), max_tokens=4)
 LONG = Question((ChatMessage("user", "Tell a very long story of a fox."),), max_tokens=1500)

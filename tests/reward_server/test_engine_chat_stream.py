@@ -9,9 +9,9 @@ import pytest
 
 from reward_server.engines.base import Answer
 from reward_server.engines.over_http import chat_stream
-from reward_server.engines.over_http.complaints import Addressee
-from reward_server.engines.over_http.host import Reply
 from reward_server.errors import BadAnswer, EngineError, HostFailed, PromptTooLong
+from reward_server.http.complaints import Addressee
+from reward_server.http.host import Reply
 
 TO = Addressee("engine `local`", "m.gguf", model_mend="Mend it", token_mend="")
 USAGE = {"choices": [], "usage": {"prompt_tokens": 37, "completion_tokens": 2}}

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_server.engines.over_http.complaints import Addressee, Complaint, complaint_in, complaint_of, error_for
-from reward_server.engines.over_http.host import Reply
 from reward_server.errors import (
     EngineError,
     HostBusy,
@@ -20,6 +18,8 @@ from reward_server.errors import (
     ModelMissing,
     PromptTooLong,
 )
+from reward_server.http.complaints import Addressee, Complaint, complaint_in, complaint_of, error_for
+from reward_server.http.host import Reply
 
 TO = Addressee("engine `any` (http://x)", "judge-8b", model_mend="Mend engines.any.model", token_mend="engines.any.key")
 NESTED = json.dumps({"error": {"code": 400, "message": "inner", "type": "t", "n_prompt_tokens": 9, "n_ctx": 4}})
@@ -83,6 +83,7 @@ def test_no_json_breaks_it(body: Any) -> None:
     [
         "This model's maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.",
         "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4920 in the messages).",
+        "You passed 5000 input tokens and requested 60 output tokens. However, the model's context length is only 4096 tokens.",
     ],
 )
 def test_a_context_told_in_words_is_a_prompt_too_long(message: str) -> None:

@@ -105,7 +105,7 @@ REASONED: dict[Fault, Outcome] = {
     Fault.OUT_OF_CONTEXT: too_long("the context ended after"),
     Fault.WHITESPACE: no_grade("the answer was cut off at 200 tokens"),
     Fault.ONLY_THINKING: no_grade("the answer was cut off at 200 tokens"),
-} | dict.fromkeys(OF_LOGPROBS, SCORED)  # it asks for none
+} | dict.fromkeys(sorted(OF_LOGPROBS, key=str), SCORED)  # it asks for none
 OUTCOMES = {"criteria": EITHER | CRITERIA, "reasoned": EITHER | REASONED}
 LASTING = [(method, fault) for method, table in OUTCOMES.items() for fault in table]
 PASSING = [("criteria", fault) for fault in Fault] + [("reasoned", fault) for fault in REASONED]

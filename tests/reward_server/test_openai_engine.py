@@ -21,8 +21,8 @@ from reward_server.engines.base import ChatMessage, Question
 from reward_server.engines.model_host import Sight
 from reward_server.engines.openai.engine import OpenAI
 from reward_server.engines.openai.host import OpenAIHost
-from reward_server.engines.over_http.credentials import Secret
 from reward_server.errors import BadAnswer, ConfigError, EngineError, HostRefused, ModelMissing
+from reward_server.http.credentials import Secret
 
 SCHEMA = {
     "type": "object",

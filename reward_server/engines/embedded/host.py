@@ -26,9 +26,9 @@ from reward_server.engines.embedded.options import EmbeddedOptions
 from reward_server.engines.embedded.process import LlamaOrder, LlamaProcess
 from reward_server.engines.model_host import ModelHost, Sight
 from reward_server.engines.over_http import chat_completions, chat_stream
-from reward_server.engines.over_http.complaints import Addressee
-from reward_server.engines.over_http.host import LOOK_TIMEOUT_S, Host, Reply
 from reward_server.errors import AnswerTimedOut, BadAnswer, EngineError, HostFailed, HostUnreachable
+from reward_server.http.complaints import Addressee
+from reward_server.http.host import LOOK_TIMEOUT_S, Host, Reply
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0

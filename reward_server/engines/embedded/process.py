@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from reward_server.children import start_child, to_its_end
 from reward_server.errors import HostUnreachable
 
 LOAD_TIMEOUT_S: Final = 300.0
@@ -49,7 +50,7 @@ class LlamaProcess:
     @classmethod
     async def start(cls, order: LlamaOrder, label: str) -> Self:
         """Returns the process with its model loaded. Raises `HostUnreachable` with llama.cpp's words if it fails."""
-        process = await asyncio.create_subprocess_exec(
+        process = await start_child(
             sys.executable,
             "-m",
             "reward_server.engines.embedded.child",
@@ -68,7 +69,7 @@ class LlamaProcess:
             raise HostUnreachable(f"{label}: the model was not loaded within {LOAD_TIMEOUT_S:.0f} s") from error
         except BaseException:
             llama.kill()  # while it loads it does not hear that it is to end
-            await llama.end()
+            await to_its_end(llama.end())
             raise
         if complaint:
             await llama.end()

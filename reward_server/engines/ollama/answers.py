@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from reward_server.engines.base import Answer
-from reward_server.engines.over_http.complaints import Addressee, complaint_in, complaint_of, error_for, excerpt
-from reward_server.engines.over_http.host import Reply
 from reward_server.engines.over_http.logprobs import read_positions
 from reward_server.errors import BadAnswer, EngineError, HostFailed, HostRefused
+from reward_server.http.complaints import Addressee, complaint_in, complaint_of, error_for, excerpt
+from reward_server.http.host import Reply
 
 WHOLE_REASONS: Final = ("stop", "length")
 CALLERS_FAULT: Final = re.compile(r'^option "|^invalid format|does not support')

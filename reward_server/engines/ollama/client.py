@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import httpx
 import ollama
 
-from reward_server.engines.over_http.complaints import Addressee, complaint_in, error_for, excerpt
-from reward_server.engines.over_http.host import CONNECT_TIMEOUT_S, proxies_apply
 from reward_server.errors import EngineError, HostFailed, HostRefused, HostUnreachable
+from reward_server.http.complaints import Addressee, complaint_in, error_for, excerpt
+from reward_server.http.host import CONNECT_TIMEOUT_S, proxies_apply
 
 
 def new_client(url: str, headers: Mapping[str, str], silence_s: float) -> ollama.AsyncClient:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from reward_server.engines.base import PullProgress
 from reward_server.engines.ollama.host import OllamaHost
 from reward_server.engines.ollama.options import OllamaOptions
-from reward_server.engines.over_http.credentials import Secret
 from reward_server.engines.over_http.engine import HostedEngine
 from reward_server.errors import EngineError
+from reward_server.http.credentials import Secret
 
 
 class Ollama(HostedEngine):

@@ -18,11 +18,11 @@ from reward_server.engines.model_host import ModelHost, Sight
 from reward_server.engines.ollama import answers
 from reward_server.engines.ollama.client import engine_errors, new_client
 from reward_server.engines.ollama.options import OllamaOptions
-from reward_server.engines.over_http.complaints import Addressee
-from reward_server.engines.over_http.credentials import Secret
-from reward_server.engines.over_http.host import LOOK_TIMEOUT_S, Host
 from reward_server.engines.over_http.silent_cut import require_whole
 from reward_server.errors import HostFailed, HostUnreachable, ModelMissing
+from reward_server.http.complaints import Addressee
+from reward_server.http.credentials import Secret
+from reward_server.http.host import LOOK_TIMEOUT_S, Host
 
 PULL_SILENCE_S: Final = 600.0
 """While it verifies a large model a host says nothing for minutes."""

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from reward_server.engines.openai.host import OpenAIHost
 from reward_server.engines.openai.options import OpenAIOptions
-from reward_server.engines.over_http.credentials import Secret
 from reward_server.engines.over_http.engine import HostedEngine
+from reward_server.http.credentials import Secret
 
 
 class OpenAI(HostedEngine):

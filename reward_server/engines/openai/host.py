@@ -13,11 +13,11 @@ from reward_server.engines.base import Answer, ChatMessage, Question
 from reward_server.engines.model_host import ModelHost, Sight
 from reward_server.engines.openai.options import OpenAIOptions
 from reward_server.engines.over_http import chat_completions
-from reward_server.engines.over_http.complaints import Addressee, complaint_of, error_for
-from reward_server.engines.over_http.credentials import Secret
-from reward_server.engines.over_http.host import LOOK_TIMEOUT_S, Host, Reply
 from reward_server.engines.over_http.silent_cut import require_whole
 from reward_server.errors import EngineError, HostUnreachable, ModelMissing
+from reward_server.http.complaints import Addressee, complaint_of, error_for
+from reward_server.http.credentials import Secret
+from reward_server.http.host import LOOK_TIMEOUT_S, Host, Reply
 
 OLLAMA_SAYS: Final = "Ollama is running"
 NOT_PORTABLE: Final = {"maxLength", "minimum", "maximum"}

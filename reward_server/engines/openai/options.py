@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from reward_server.engines.base import MAX_ALTERNATIVES
-from reward_server.engines.over_http.credentials import http_url
 from reward_server.engines.over_http.options import HostedOptions, Urls
+from reward_server.http.credentials import http_url
 
 OWN_KEYS: Final = {
     "model", "messages", "temperature", "seed", "stream", "n", "response_format", "max_tokens", "max_completion_tokens",

@@ -1,1 +1,1 @@
-"""What engines that speak HTTP share: a request with a time limit, and how its answer is read."""
+"""What engines share whose hosts speak HTTP: chat completions, and how their answers are read."""

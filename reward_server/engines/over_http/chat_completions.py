@@ -8,7 +8,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from reward_server.engines.base import MAX_ALTERNATIVES, Answer, ChatMessage, Position, Question
-from reward_server.engines.over_http.complaints import (
+from reward_server.engines.over_http.logprobs import read_positions
+from reward_server.errors import BadAnswer, HostFailed, HostRefused
+from reward_server.http.complaints import (
     Addressee,
     complaint_in,
     complaint_of,
@@ -16,9 +18,7 @@ from reward_server.engines.over_http.complaints import (
     excerpt,
     too_long,
 )
-from reward_server.engines.over_http.host import Reply
-from reward_server.engines.over_http.logprobs import read_positions
-from reward_server.errors import BadAnswer, HostFailed, HostRefused
+from reward_server.http.host import Reply
 
 WHOLE_REASONS: Final = ("stop", "length")
 THOUGHT_KEYS: Final = ("reasoning_content", "reasoning", "thinking")

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from reward_server.engines.base import Answer
 from reward_server.engines.over_http import chat_completions
-from reward_server.engines.over_http.complaints import Addressee, complaint_of, error_for
-from reward_server.engines.over_http.host import Reply
 from reward_server.errors import BadAnswer
+from reward_server.http.complaints import Addressee, complaint_of, error_for
+from reward_server.http.host import Reply
 
 STREAMED: Final = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
 """What to add to a request. With `return_progress` there is something to write after each piece of a long prompt."""

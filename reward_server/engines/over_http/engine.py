@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reward_server.engines.model_host import ModelHost
-from reward_server.engines.over_http.credentials import Secret
 from reward_server.engines.over_http.options import HostedOptions
 from reward_server.engines.pool.pool import EnginePool
+from reward_server.http.credentials import Secret
 
 
 class HostedEngine(EnginePool):

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from reward_server.engines.over_http.credentials import http_url
+from reward_server.http.credentials import http_url
 from reward_server.options import Options
 
 Urls = str | Annotated[tuple[str, ...], Field(min_length=1)]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from reward_server.engines.base import ChatMessage, Place
-from reward_server.engines.over_http.complaints import excerpt
 from reward_server.errors import BadAnswer, NotComparable
+from reward_server.http.complaints import excerpt
 from reward_server.judge.guard import neutralise
 from reward_server.judge.material import Material
 from reward_server.judge.methods.base import Miss, Opinion, Reading, Unit

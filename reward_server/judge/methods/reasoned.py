@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from reward_server.engines.base import ChatMessage, Place
-from reward_server.engines.over_http.complaints import excerpt
 from reward_server.errors import BadAnswer, ConfigError
+from reward_server.http.complaints import excerpt
 from reward_server.judge import verdicts
 from reward_server.judge.guard import neutralise
 from reward_server.judge.material import Material

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from reward_server.engines.over_http.host import Reply
 from reward_server.errors import (
     EngineError,
     HostBusy,
@@ -24,6 +23,7 @@ from reward_server.errors import (
     ModelMissing,
     PromptTooLong,
 )
+from reward_server.http.host import Reply
 
 MAX_EXCERPT_CHARS: Final = 300
 MAX_DEPTH: Final = 6
@@ -32,10 +32,15 @@ MAX_DEPTH: Final = 6
 MESSAGE_KEYS: Final = ("error", "message", "detail", "msg", "errors")
 CONTEXT_CODES: Final = {"exceed_context_size_error", "context_length_exceeded"}
 CONTEXT_WORDS: Final = re.compile(
-    r"maximum context length is (?P<context>\d+) tokens|exceeds? the (?:available|model's|maximum)[a-z' ]* context",
+    r"context length is (?:only )?(?P<context>\d+) tokens"  # OpenAI, vLLM
+    r"|exceeds? the (?:available|model's|maximum)[a-z' ]* context"
+    r"|is too large to process",  # llama.cpp
     re.IGNORECASE,
 )
-PROMPT_WORDS: Final = re.compile(r"(?:requested|resulted in|your (?:prompt|messages)[a-z ]*?) (?P<prompt>\d+) tokens")
+PROMPT_WORDS: Final = re.compile(
+    r"(?:requested|resulted in|passed|your (?:prompt|messages|request)[a-z ]*?) (?P<prompt>\d+) (?:input )?tokens",
+    re.IGNORECASE,
+)
 
 
 WRONG_TOKEN: Final = (HostRefused, ". Is the token right? See {token_mend}")

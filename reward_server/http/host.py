@@ -1,4 +1,4 @@
-"""One HTTP host that a model answers on: a request with a time limit, and what can go wrong on the way as engine errors."""
+"""One HTTP host: a request with a time limit, and what can go wrong on the way as engine errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an engine's token or key comes from, and the URL that it is sent to."""
+"""Where a server's token or key comes from, and the URL that it is sent to."""
 
 from __future__ import annotations
 
