@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 LATE: Final = "not ready before the call's deadline"
 CLOSED: Final = "its call was closed before this was ready"
 
+ROUNDING: Final = 1e-9
+"""A score may be outside its range by this share of the range's greater end: arithmetic rounds."""
+
+Bounds = tuple[float, float]
+ANY_SCORE: Final[Bounds] = (-sys.float_info.max, sys.float_info.max)
+"""Between these is every finite number, and no other."""
+
 _SCORED: Final = Status.SCORED  # an enum's members are slow to look up
 
 log = structlog.get_logger(__name__)
@@ -35,6 +44,7 @@ class Arrivals:
         self.version = reward.version()
         self.order: list[int] = []  # indexes in the order of arrival
         self.done = asyncio.Event()
+        self._bounds = _bounds(reward.scorer.score_range)
         self.task: asyncio.Task[None] | None = None
         self._began = time.perf_counter()
         self._total_ms: float | None = None
@@ -58,13 +68,13 @@ class Arrivals:
         if self._slots[index] is not None:
             self._slots[index] = failed(self._blame(f"it yielded the index {index} twice"))
             raise ValueError(f"it yielded the index {index} twice")
-        self._slots[index] = sound(verdict, self.reward.floor)
+        self._slots[index] = sound(verdict, self.reward.floor, self._bounds)
         self.order.append(index)
         _pulse(self._changed)
 
     def put_all(self, verdicts: Sequence[Verdict]) -> None:
         """Takes the verdicts on all samples at once, and ends."""
-        self._slots[:] = map(sound, verdicts, repeat(self.reward.floor))
+        self._slots[:] = map(sound, verdicts, repeat(self.reward.floor), repeat(self._bounds))
         self.order.extend(range(len(verdicts)))
         self._end()
 
@@ -98,6 +108,17 @@ class Arrivals:
             if self.done.is_set():
                 return
             await self._changed.wait()
+
+    async def follow_some(self, indexes: Sequence[int]) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields the verdicts on these samples: those that are there, then those that come."""
+        waiting = list(indexes)
+        while waiting:
+            ready = [index for index in waiting if self._slots[index] is not None]
+            waiting = [index for index in waiting if self._slots[index] is None]
+            for index in ready:
+                yield index, self.verdict(index)
+            if not ready:  # otherwise more may have come meanwhile
+                await self._changed.wait()
 
     async def fill(self, samples: Sequence[Sample], call: Call) -> None:
         """Takes the verdicts from the scorer until it ends, in whatever way it ends. Never raises but to be cancelled."""
@@ -152,20 +173,22 @@ class Arrivals:
         _pulse(self._changed)
 
 
-def sound(verdict: Any, floor: float | None) -> Verdict:
+def sound(verdict: Any, floor: float | None, bounds: Bounds = ANY_SCORE) -> Verdict:
     """Returns the verdict as it counts.
 
-    What is none (not a finite score, not a verdict at all) has failed. Where the completion has broken its grader, it is
-    scored at the floor, if there is one.
+    What is none (not a finite score, one out of the reward's range, not a verdict at all) has failed. Where the completion
+    has broken its grader, it is scored at the floor, if there is one.
     """
     if not isinstance(verdict, Verdict):
         return failed(f"the scorer returned a {type(verdict).__name__}, not a verdict")
     score = verdict.score
-    if verdict.status is _SCORED and type(score) is float and score - score == 0.0 and not verdict.flags:
+    if verdict.status is _SCORED and type(score) is float and bounds[0] <= score <= bounds[1] and not verdict.flags:
         return verdict
     if wrong := _wrong(verdict):
         return failed(f"the scorer returned a verdict of {wrong}"[:MAX_REASON_CHARS])
-    return _sound_score(verdict) if verdict.status is _SCORED else floored(replace(verdict, score=None), floor)
+    if verdict.status is not _SCORED:
+        return floored(replace(verdict, score=None), floor)
+    return _within(_sound_score(verdict), bounds)
 
 
 def _wrong(verdict: Any) -> str:
@@ -182,9 +205,33 @@ def _wrong(verdict: Any) -> str:
 def _sound_score(verdict: Verdict) -> Verdict:
     score: Any = verdict.score
     try:
-        return scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost, flags=verdict.flags)
+        whole = scored(score, verdict.explanation, parts=verdict.parts, cost=verdict.cost, flags=verdict.flags)
     except (TypeError, ValueError):
         return failed(f"the scorer said that there is a score, but gave a {type(score).__name__}")
+    return whole if verdict.ceiling is None else replace(whole, ceiling=verdict.ceiling)
+
+
+def _bounds(score_range: Bounds | None) -> Bounds:
+    """Returns between what a score must lie: in the range, and finite whatever that is."""
+    low, high = score_range or ANY_SCORE
+    return max(low, ANY_SCORE[0]), min(high, ANY_SCORE[1])
+
+
+def _within(verdict: Verdict, bounds: Bounds) -> Verdict:
+    """Returns the verdict; a score out of its range is its scorer's bug, and never taken for a score."""
+    score, (low, high) = verdict.score, bounds
+    if score is None or low <= score <= high:
+        return verdict
+    nearest = low if score < low else high
+    if math.isclose(score, nearest, rel_tol=ROUNDING, abs_tol=ROUNDING * max(abs(low), abs(high))):
+        return replace(verdict, score=nearest)
+    return failed(
+        f"the scorer gave {score!r}, outside its range {low:g} to {high:g}",
+        verdict.explanation,
+        parts=verdict.parts,
+        cost=verdict.cost,
+        flags=verdict.flags,
+    )
 
 
 def _pulse(event: asyncio.Event) -> None:

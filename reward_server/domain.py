@@ -97,6 +97,8 @@ class Verdict:
     blame: Blame = Blame.UNKNOWN  # of a missing verdict
     # what a person should be able to count: "floor", "addresses_grader", "cut_for_judge", ...
     flags: tuple[str, ...] = ()
+    # of a recipe's score, which is the worst that the parts that the completion breaks can make of it: the best
+    ceiling: float | None = None
 
 
 def scored(
@@ -173,6 +175,7 @@ class Health:
 
     serving: bool = True
     reason: str = ""  # where it is not serving: why, and the remedy
+    refuses: bool = False  # calls are refused outright: only another configuration or machine can mend it
 
 
 HEALTHY = Health()

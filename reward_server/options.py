@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from reward_server.views import View
 
 
 def _rising(score_range: tuple[float, float]) -> tuple[float, float]:
@@ -17,6 +19,11 @@ def _rising(score_range: tuple[float, float]) -> tuple[float, float]:
 
 ScoreRange = Annotated[tuple[float, float], AfterValidator(_rising)]
 """The score of the worst and that of the best completion."""
+
+Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
+"""A limit of time, a day at most."""
+Mebibytes = Annotated[int, Field(strict=True, ge=16, le=1_048_576)]
+"""A limit of memory; less than its least starts no process."""
 
 
 class Options(BaseModel):
@@ -30,6 +37,18 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     shorthand: ClassVar[str | None] = None
+    never_shape_a_score: ClassVar[frozenset[str]] = frozenset()
+    """Names of fields that another value may take without another version of the reward: how many at a time, tokens."""
+
+    def shape(self) -> dict[str, Any]:
+        """Returns, as JSON-able data, what of the options may shape a score."""
+        shown = self.model_dump(mode="json", exclude=set(self.never_shape_a_score))
+        inner = {name: getattr(self, name) for name in shown}
+        return shown | {name: value.shape() for name, value in inner.items() if isinstance(value, Options)}
+
+    def view_refused(self, view: View) -> str:  # noqa: ARG002  # for overriding
+        """Returns why a reward with these options is not to have that view, and the remedy; empty where it may."""
+        return ""
 
     def judges_used(self) -> Collection[str]:
         """Returns the names of the judges that these options name, for the check that they are configured."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -15,6 +15,7 @@ from reward_server.config import RewardConfig
 from reward_server.domain import Call, CostClass, Health, Needs, Sample, Verdict
 from reward_server.errors import ConfigError
 from reward_server.floor import LOWEST, floor_of
+from reward_server.options import Options
 from reward_server.scorers.base import Rule, Scorer
 from reward_server.scoring import Scoring, ScoringCall
 from reward_server.views import View
@@ -40,7 +41,7 @@ class RewardInfo:
 class Reward:
     """A scorer with its view, its name and its version."""
 
-    def __init__(self, config: RewardConfig, scorer: Scorer, parts: frozenset[str]) -> None:
+    def __init__(self, config: RewardConfig, scorer: Scorer, parts: frozenset[str], origin: str = "") -> None:
         self.name = config.name
         self.kind = config.kind
         self.description = config.description
@@ -52,9 +53,28 @@ class Reward:
         # A rule that has not its own way to score many samples can be asked sample by sample.
         self.rule = scorer if isinstance(scorer, Rule) and type(scorer).score is Rule.score else None
         self._floor = config.floor
+        self._origin = origin  # the distribution of a plug-in, and its version
         self._options = config.options.model_dump(mode="json")
+        self._shape = config.options.shape() if isinstance(config.options, Options) else self._options
         self._identity: Mapping[str, Any] | None = None
         self._version = ""
+
+    @property
+    def columns_named(self) -> Mapping[str, str]:
+        """Returns the columns that its own options name, by option."""
+        options = self._options.items()
+        return {key: name for key, name in options if key.endswith("_column") and isinstance(name, str)}
+
+    @property
+    def compares(self) -> bool:
+        """Returns whether a verdict may depend on the samples beside it; assumed where nothing is known, see `Scorer`."""
+        return bool(getattr(self.scorer, "compares", True))
+
+    @property
+    def asked_for_all(self) -> Iterable[Reward]:
+        """Returns the parts that this reward asks about every sample that it is asked about, as far as it says."""
+        parts: Iterable[Part] = getattr(self.scorer, "asked_for_all", ())
+        return [part.reward for part in parts]
 
     @property
     def floor(self) -> float | None:
@@ -103,12 +123,14 @@ class Reward:
     def _hash(self, identity: Mapping[str, Any]) -> str:
         shape = {
             "kind": self.kind,
-            "options": self._options,
+            "options": self._shape,
             "view": self.view.value,
             "floor": self.floor,
             "identity": identity,
             "server": __version__,
         }
+        if self._origin:
+            shape["plugin"] = self._origin
         try:
             text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
         except (TypeError, ValueError) as error:
@@ -127,28 +149,33 @@ class Part:
     kind: ClassVar[str] = "part"
 
     def __init__(self, reward: Reward, tasks: set[asyncio.Task[None]]) -> None:
-        self._reward = reward
+        self.reward = reward
         self._tasks = tasks
 
     @property
     def needs(self) -> Needs:
         """Returns what the reward needs."""
-        return self._reward.scorer.needs
+        return self.reward.scorer.needs
 
     @property
     def score_range(self) -> tuple[float, float] | None:
         """Returns the reward's range."""
-        return self._reward.scorer.score_range
+        return self.reward.scorer.score_range
 
     @property
     def floor_is_lowest(self) -> bool:
         """Returns whether what breaks the reward gets the low end of its range. Of a penalty that is the best end."""
-        return self._reward.floor_is_lowest
+        return self.reward.floor_is_lowest
+
+    @property
+    def compares(self) -> bool:
+        """Returns whether the reward's verdict on a sample may depend on the samples beside it."""
+        return self.reward.compares
 
     @property
     def cost_class(self) -> CostClass:
         """Returns the reward's cost class."""
-        return self._reward.scorer.cost_class
+        return self.reward.scorer.cost_class
 
     async def start(self) -> None:
         """Starts nothing: the reward is started as itself, before those that it is part of."""
@@ -158,22 +185,39 @@ class Part:
 
     def identity(self) -> Mapping[str, Any]:
         """Returns the reward's version, which stands for all that shapes its scores."""
-        return {"version": self._reward.version()}
+        return {"version": self.reward.version()}
 
     def health(self) -> Health:
         """Returns the reward's health."""
-        return self._reward.health()
+        return self.reward.health()
 
     async def score(self, samples: Sequence[Sample], call: Call) -> AsyncIterator[tuple[int, Verdict]]:
         """Yields the reward's verdicts."""
         shared = call.scoring if isinstance(call, ScoringCall) else None
         if shared is not None and shared.samples is samples:
-            async for index, verdict in shared.arrivals(self._reward).follow():
+            async for index, verdict in shared.arrivals(self.reward).follow():
                 yield index, verdict
             return
         own = Scoring(samples, call, self._tasks)
         try:
-            async for index, verdict in own.arrivals(self._reward).follow():
+            async for index, verdict in own.arrivals(self.reward).follow():
                 yield index, verdict
         finally:
             own.close()
+
+    async def score_some(
+        self, samples: Sequence[Sample], indexes: Sequence[int], call: Call
+    ) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields the reward's verdicts on these of the samples; nothing else is asked for.
+
+        Where the call has the reward computed for all of its samples anyway, those verdicts are taken. Not so where it
+        compares samples: among all of them it would say another thing, and a score must not depend on what else a call
+        asks for.
+        """
+        shared = call.scoring if isinstance(call, ScoringCall) else None
+        if self.compares or shared is None or shared.samples is not samples or not shared.computes(self.reward):
+            async for position, verdict in self.score([samples[index] for index in indexes], call):
+                yield indexes[position], verdict
+            return
+        async for index, verdict in shared.arrivals(self.reward).follow_some(indexes):
+            yield index, verdict

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
+from pydantic import BaseModel
 
 from reward_server.config import RewardConfig, ServerConfig
 from reward_server.domain import Call, Health, Sample, Verdict
 from reward_server.engines.base import Engine
-from reward_server.errors import ConfigError, MissingColumn, UnknownReward, VersionMismatch
+from reward_server.errors import ConfigError, UnknownReward, VersionMismatch
+from reward_server.fitness import check_needs, check_servable
+from reward_server.judge.first_question import why_no_verdict
 from reward_server.judge.judge import Judge
 from reward_server.judge.secret import read_secret
-from reward_server.registry import ENGINES, SCORERS
+from reward_server.registry import ENGINES, SCORERS, Kinds
 from reward_server.reward import Part, Reward, RewardInfo
-from reward_server.scorers.base import Scorer, ScorerContext
+from reward_server.sandbox.sandboxes import Sandboxes
+from reward_server.scorers.base import RewardPart, ScorerContext
+from reward_server.scorers.pooled import PooledRule
 from reward_server.scoring import Scoring, Selector
 from reward_server.sharing.memory import VerdictMemory
 from reward_server.telemetry.logs import about
@@ -35,6 +41,15 @@ CLOSE_TIMEOUT_S: Final = 5.0
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What scorers share to do their work with."""
+
+    pool: WorkerPool
+    rule_pool: WorkerPool
+    sandboxes: Sandboxes
+
+
 class Rewards:
     """The compiled recipes of a configuration. An async context manager: what it opens is open inside it.
 
@@ -42,6 +57,7 @@ class Rewards:
         config: the checked configuration.
         scorers: classes of scorers by kind.
         engines: classes of engines by kind.
+        asks_hosts: False = the configuration is only looked at: scorers ask no server elsewhere for anything.
     """
 
     def __init__(
@@ -50,7 +66,9 @@ class Rewards:
         *,
         scorers: Mapping[str, type[Any]] = SCORERS,
         engines: Mapping[str, type[Any]] = ENGINES,
+        asks_hosts: bool = True,
     ) -> None:
+        self._asks_hosts = asks_hosts
         self._config = config
         self._scorer_kinds = scorers
         self._engine_kinds = engines
@@ -64,11 +82,19 @@ class Rewards:
         """Opens workers, engines and scorers. Raises `ConfigError` with all problems that only show now."""
         async with AsyncExitStack() as stack:
             workers = self._config.workers
-            pool = WorkerPool(workers.count, workers.preload, hidden_env=_secrets_in_environment(self._config))
-            await stack.enter_async_context(pool)
+            hidden_env = _secrets_in_environment(self._config)
+            pool = WorkerPool(workers.count, workers.preload, hidden_env=hidden_env)
+            rule_pool = WorkerPool(workers.count, self._rule_modules(), hidden_env=hidden_env)
+            for each in (pool, rule_pool):
+                await stack.enter_async_context(each)
+            sandboxes = Sandboxes(self._config.folder)
+            stack.push_async_callback(_close, "sandboxes", sandboxes.close)
             self._make_engines()
             memory = VerdictMemory(VERDICT_MEMORY_BYTES)
-            self._compile(pool, memory)  # before engines start: judges tell them what to have ready
+            self._judges = self._made_judges(memory)
+            self._compile(
+                Means(pool, rule_pool, sandboxes)
+            )  # before engines start: judges tell them what to have ready
             await self._start_engines(stack)
             stack.push_async_callback(memory.close)
             await self._start_scorers(stack)
@@ -100,17 +126,25 @@ class Rewards:
         """Asks the hosts of all judges whether they can serve; `health` then knows."""
         await asyncio.gather(*(engine.check() for engine in self._engines.values()))
 
+    async def try_judges(self) -> dict[str, str]:
+        """Asks each judge that can serve a plain question; returns by name why it gave no verdict, empty where it did."""
+        serving = {name: judge for name, judge in self._judges.items() if judge.health().serving}
+        reasons = await asyncio.gather(*map(why_no_verdict, serving.values()))
+        return dict(zip(serving, reasons, strict=True))
+
     def begin(self, selectors: Sequence[Selector], samples: Sequence[Sample], call: Call) -> Scoring:
         """Starts to score and returns at once. The caller closes what it gets.
 
         Raises:
             UnknownReward: there is no reward of such a name.
             VersionMismatch: a reward is not at the version expected.
+            NotServable: a reward can give no verdict on this machine as it is.
             MissingColumn: a reward needs a column, or prompts, that the samples lack.
         """
         rewards = [self._selected(selector) for selector in selectors]
         for reward in rewards:
-            _check_needs(reward, samples)
+            check_servable(reward)
+            check_needs(reward, samples)
         scoring = Scoring(samples, call, self._tasks, self._config.limits.max_completion_bytes)
         scoring.ask(rewards)
         return scoring
@@ -171,10 +205,15 @@ class Rewards:
             await judge.start()
             stack.push_async_callback(_close, f"judge {name!r}", judge.close)
 
-    def _compile(self, pool: WorkerPool, memory: VerdictMemory) -> None:
-        judges = self._judges = self._made_judges(memory)
+    def _rule_modules(self) -> list[str]:
+        """Returns the modules of the rules that run in workers, which each of these has imported from the start."""
+        kinds = {self._scorer_kinds[config.kind] for config in self._config.rewards.values()}
+        rules = [kind for kind in kinds if issubclass(kind, PooledRule)]
+        return sorted({name for kind in rules for name in (kind.__module__, *getattr(kind, "preload", ()))})
+
+    def _compile(self, means: Means) -> None:
         for config in self._config.rewards.values():
-            self._compile_one(config, pool, judges)
+            self._compile_one(config, means)
 
     def _made_judges(self, memory: VerdictMemory) -> dict[str, Judge]:
         """Makes the judges; only where there are some a secret is needed. Raises `ConfigError` with all problems."""
@@ -195,19 +234,30 @@ class Rewards:
             raise ConfigError(*problems)
         return judges
 
-    def _compile_one(self, config: RewardConfig, pool: WorkerPool, judges: Mapping[str, Judge]) -> Reward:
+    def _compile_one(self, config: RewardConfig, means: Means) -> Reward:
         """Makes a reward, and before it those that it is made of."""
         if config.name in self._rewards:
             return self._rewards[config.name]
         parts: set[str] = set()
 
-        def part(name: str) -> Scorer:
+        def part(name: str) -> RewardPart:
             parts.add(name)
-            return Part(self._compile_one(self._config.rewards[name], pool, judges), self._tasks)
+            return Part(self._compile_one(self._config.rewards[name], means), self._tasks)
 
-        context = ScorerContext(config.name, self._config.folder, pool, judges, part, config.floor)
+        context = ScorerContext(
+            config.name,
+            self._config.folder,
+            means.pool,
+            self._judges,
+            part,
+            config.floor,
+            means.rule_pool,
+            means.sandboxes,
+            self._asks_hosts,
+        )
         scorer = self._scorer_kinds[config.kind](config.options, context)
-        reward = self._rewards[config.name] = Reward(config, scorer, frozenset(parts))
+        origin = self._scorer_kinds.origin(config.kind) if isinstance(self._scorer_kinds, Kinds) else ""
+        reward = self._rewards[config.name] = Reward(config, scorer, frozenset(parts), origin)
         return reward
 
     async def _start_scorers(self, stack: AsyncExitStack) -> None:
@@ -235,14 +285,19 @@ class Rewards:
 
 def _secrets_in_environment(config: ServerConfig) -> set[str]:
     """Returns the environment variables that hold what people's own functions need not find: tokens and keys."""
-    named = {
-        value
-        for engine in config.engines.values()
-        for key, value in engine.options
-        if key.endswith("_env") and isinstance(value, str)
-    }
+    options = [entry.options for entries in (config.engines, config.rewards) for entry in entries.values()]
+    named = {name for each in options for name in _environment_named_by(each)}
     token = config.auth.token.get_secret_value() if config.auth else None
     return named | {name for name, value in os.environ.items() if value.strip() == token}
+
+
+def _environment_named_by(options: BaseModel) -> Iterator[str]:
+    """Yields the names of environment variables in options, and in options inside them."""
+    for key, value in options:
+        if isinstance(value, BaseModel):
+            yield from _environment_named_by(value)
+        elif key.endswith("_env") and isinstance(value, str):
+            yield value
 
 
 async def _close(what: str, close: Callable[[], Awaitable[None]]) -> None:
@@ -252,24 +307,3 @@ async def _close(what: str, close: Callable[[], Awaitable[None]]) -> None:
             await close()
     except Exception as error:  # noqa: BLE001  # whatever it is, the others must be closed too
         log.warning("not closed", what=what, **about(error))
-
-
-def _check_needs(reward: Reward, samples: Sequence[Sample]) -> None:
-    """Raises `MissingColumn` where the samples lack what the reward reads."""
-    needs = reward.scorer.needs
-    if needs.prompts_required and any(sample.prompt is None for sample in samples):
-        raise MissingColumn(f"the reward {reward.name!r} reads prompts, and the request has none: send them too")
-    if not needs.required_columns:
-        return
-    for sample in samples:
-        missing = needs.required_columns - sample.columns.keys()
-        if missing:
-            raise MissingColumn(
-                f"the reward {reward.name!r} needs the column{'s' if len(needs.required_columns) > 1 else ''} "
-                f"{_listed(needs.required_columns)}; the request lacks {_listed(missing)} "
-                f"and has {_listed(sample.columns) if sample.columns else 'no columns'}"
-            )
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in sorted(names))

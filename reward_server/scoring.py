@@ -77,6 +77,7 @@ class Scoring:
         self._changed = asyncio.Event()
         self._arrivals: dict[str, Arrivals] = {}
         self._asked: list[Arrivals] = []
+        self._computed: set[str] | None = None  # names of rewards that are computed for all; None = not known yet
         self._seen: dict[tuple[View, bool], Sequence[Sample]] = {}  # by view, and whether prompts are whole
         self._call_seen: ScoringCall | None = None
         self._chars_left = YIELD_AFTER_CHARS
@@ -100,6 +101,21 @@ class Scoring:
             elif self.samples:
                 self._start(arrivals)
         return arrivals
+
+    def computes(self, reward: Reward) -> bool:
+        """Returns whether a reward is or will be computed for all samples: it was asked for, or is part of what was.
+
+        The answer is the same at any time of a scoring, however far its recipes have got.
+        """
+        if self._computed is None:
+            self._computed = set()
+            waiting = [arrivals.reward for arrivals in self._arrivals.values()]
+            while waiting:
+                found = waiting.pop()
+                if found.name not in self._computed:
+                    self._computed.add(found.name)
+                    waiting += found.asked_for_all
+        return reward.name in self._computed or reward.name in self._arrivals
 
     @property
     def done(self) -> bool:

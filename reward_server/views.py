@@ -34,7 +34,7 @@ class View(Enum):
         if self is View.MESSAGES:
             return sample
         completion, prompt = sample.completion, sample.prompt
-        text = completion if isinstance(completion, str) else last_text(completion, "assistant")
+        text = plain_text(completion, "assistant")
         seen = sample.still_thinking is not None  # then the block that the prompt opened is gone already
         thinking = sample.still_thinking or still_thinking(text, None if seen else prompt)
         if self is View.ANSWER:
@@ -81,6 +81,11 @@ def still_thinking(text: str, prompt: Text | None = None) -> bool:
         return False
     opened = isinstance(prompt, str) and prompt.rstrip().endswith(THINKING_OPENS)
     return opened or text.lstrip().startswith(THINKING_OPENS)
+
+
+def plain_text(text: Text | None, role: str) -> str:
+    """Returns a text as it is; of a conversation the text of the last message of that role."""
+    return text if isinstance(text, str) else last_text(text or (), role)
 
 
 def last_text(conversation: Sequence[Message], role: str) -> str:

@@ -1,8 +1,9 @@
 """What a scorer is: samples in, verdicts out.
 
-Two ways to write one:
+Three ways to write one:
 
 - `Rule`: a cheap function of one sample, computed on the event loop (`length`, `format`).
+- `PooledRule`, in `reward_server.scorers.pooled`: one that may be slow, hang or crash, computed in a worker process.
 - `Scorer`: the whole protocol, for what waits on something (a worker process, a judge's model).
 """
 
@@ -20,6 +21,7 @@ from reward_server.floor import LOWEST, Floor
 
 if TYPE_CHECKING:
     from reward_server.judge.judge import Judge
+    from reward_server.sandbox.sandboxes import Sandboxes
     from reward_server.workers.pool import WorkerPool
 
 YIELD_AFTER_CHARS = 200_000
@@ -38,6 +40,11 @@ class Scorer(Protocol):
 
     One that reads a conversational prompt with all its messages, whatever the view shows of the completion, says so by
     `whole_prompts = True`; others are shown the last user message.
+
+    One whose verdict on a sample never depends on the samples beside it says so by `compares = False`, as rules do: then
+    a recipe that asks about some samples only may take verdicts that were given among others.
+
+    One that asks a server elsewhere leaves that out where the context's `asks_hosts` is False, and is well then.
     """
 
     kind: ClassVar[str]  # its key in the configuration
@@ -82,16 +89,42 @@ class Scorer(Protocol):
         """
 
 
+class RewardPart(Scorer, Protocol):
+    """Another reward of the configuration, as the scorer of a recipe that is made of it."""
+
+    @property
+    def floor_is_lowest(self) -> bool:
+        """Returns whether its floor is the low end of its range, and no number that somebody has declared."""
+
+    @property
+    def compares(self) -> bool:
+        """Returns whether its verdict on a sample may depend on the samples beside it."""
+
+    def score_some(
+        self, samples: Sequence[Sample], indexes: Sequence[int], call: Call
+    ) -> AsyncIterator[tuple[int, Verdict]]:
+        """Yields the verdicts on these of the samples; nothing else is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
-class ScorerContext:
-    """What a scorer is given besides its options."""
+class RuleContext:
+    """What a rule is given besides its options, in the server and in worker processes alike."""
 
     reward_name: str
     folder: Path  # the configuration's folder: relative paths start here
-    pool: WorkerPool  # killable worker processes, shared by all scorers
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerContext(RuleContext):
+    """What a scorer is given besides its options."""
+
+    pool: WorkerPool  # killable worker processes for people's own functions
     judges: Mapping[str, Judge]  # the configured judges by name
-    reward: Callable[[str], Scorer]  # another reward of the configuration, by name, as a scorer
+    reward: Callable[[str], RewardPart]  # another reward of the configuration, by name, as a scorer
     floor: Floor = LOWEST  # what the reward declares for a completion that itself breaks its grader
+    rule_pool: WorkerPool | None = None  # likewise for rules: nothing of anybody's own code runs there; None = in tests
+    sandboxes: Sandboxes | None = None  # where programs run that nobody trusts; None = in tests
+    asks_hosts: bool = True  # False = it is started to be looked at only: no server elsewhere is asked for anything
 
 
 class Rule(abc.ABC):
@@ -101,6 +134,7 @@ class Rule(abc.ABC):
     needs: Needs = Needs()
     score_range: tuple[float, float] | None = None
     cost_class: CostClass = CostClass.TRIVIAL
+    compares: bool = False
 
     async def start(self) -> None:  # noqa: B027  # most rules have nothing to open
         """Nothing to open."""

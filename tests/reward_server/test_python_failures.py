@@ -7,8 +7,9 @@ import time
 import psutil
 import pytest
 from python_rewards import started, verdicts
+from waiting import until
 
-from reward_server.domain import Call, Sample, Status
+from reward_server.domain import Blame, Call, Sample, Status
 from reward_server.workers.pool import WorkerPool
 
 SOON_S = 30.0  # far more than anything here takes: only against a hang
@@ -69,14 +70,17 @@ async def test_one_bad_sample_is_named_and_its_63_neighbours_are_scored(start, c
     assert [verdict.score for verdict in got] == [float(n) for n in [*range(40), *range(23)]]
 
 
-async def test_a_batch_of_one_is_not_tried_twice(start, tmp_path):
+async def test_a_function_that_raises_on_everything_is_called_four_times_on_a_batch_of_one_and_blames_nobody(
+    start, tmp_path
+):
     log = tmp_path / "log"
     scorer = await start(
         f"def reward(completions):\n    open({str(log)!r}, 'a').write('x')\n    raise ValueError('no')"
     )
     (verdict,) = await verdicts(scorer, texts("a"))
-    assert verdict.status_reason == "reward raised ValueError: no (rewards.py, line 3, in reward)"
-    assert log.read_text() == "x"
+    assert verdict.status_reason.startswith("reward raised ValueError: no (rewards.py, line 3, in reward); and again")
+    assert verdict.blame is Blame.UNKNOWN
+    assert log.read_text() == "xxxx"  # again, and before and after that on a bland completion
 
 
 async def test_of_two_samples_the_good_one_is_scored(start):
@@ -101,8 +105,8 @@ async def test_the_quick_samples_are_there_before_the_hanging_ones_are_given_up(
 async def test_all_that_hang_are_told_before_the_deadline(start):
     scorer = await start(TEXT_LENGTH, timeout_s=100.0)
     begin = time.monotonic()
-    got = await verdicts(scorer, texts(*["hang"] * 5, "a", "bb"), within_s=3.0)
-    assert time.monotonic() - begin < 3.0
+    got = await verdicts(scorer, texts(*["hang"] * 5, "a", "bb"), within_s=10.0)
+    assert time.monotonic() - begin < 10.0
     assert [verdict.score for verdict in got] == [None] * 5 + [1.0, 2.0]
     assert all("did not return in time" in verdict.status_reason for verdict in got[:5])
 
@@ -127,7 +131,7 @@ async def test_closing_the_call_in_mid_air_stops_the_function_and_the_next_call_
     with pytest.raises(asyncio.CancelledError):
         await hanging
     assert [verdict.score for verdict in await verdicts(scorer, texts("a", "bb"))] == [1.0, 2.0]
-    assert len(pool._idle) == 2
+    await until(lambda: len(pool._idle) == 2, SOON_S)
 
 
 async def test_no_worker_is_left_over_after_a_hang(tmp_path):
@@ -223,6 +227,7 @@ async def test_a_function_for_conversations_that_is_given_texts_says_which_view_
     scorer = await start("def reward(completions): return [len(c[0]['content']) for c in completions]")
     (verdict,) = await verdicts(scorer, texts("a text"))
     assert "It was given texts" in verdict.status_reason
+    assert "'view: messages'; where it has that, the data has texts" in verdict.status_reason
     assert "'view: messages'" in verdict.status_reason
 
 

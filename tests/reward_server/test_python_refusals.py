@@ -5,7 +5,7 @@ from python_rewards import unstarted, verdicts
 
 from reward_server.domain import Sample, Status
 from reward_server.errors import ConfigError
-from reward_server.scorers.python import PythonOptions
+from reward_server.scorers.python.options import PythonOptions
 from reward_server.workers.pool import WorkerPool
 
 

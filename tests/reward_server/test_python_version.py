@@ -95,7 +95,9 @@ async def test_of_an_installed_package_it_covers_that_one_alone_and_its_version(
     }
     write(installed, files)
     monkeypatch.syspath_prepend(installed)
-    monkeypatch.setattr("reward_server.scorers.python._providers", metadata.packages_distributions)  # not known before
+    monkeypatch.setattr(
+        "reward_server.scorers.python.finding._providers", metadata.packages_distributions
+    )  # not known before
     async with WorkerPool(1) as pool:
         got = await identity(pool, tmp_path, "ours.rewards:reward")
     assert list(got["modules_sha256"]) == ["ours/__init__.py", "ours/parts.py"]

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from reward_server.domain import Message, Needs, Sample
-
-Parameter = tuple[str, str, bool]
-"""Name, kind as `inspect` names it, whether it has a default."""
+from reward_server.scorers.python.signature import Parameter, Parameters, Wishes
 
 COMPLETIONS: Final = "completions"
 PROMPTS: Final = "prompts"
@@ -26,8 +24,8 @@ NEVER_PASSED: Final = ("prompt", "completion")  # TRL drops these columns; it pa
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """What a function is given."""
+class TrlSignature:
+    """What a function is given that TRL would call."""
 
     completions: bool
     prompts: bool
@@ -35,34 +33,35 @@ class Signature:
     required_columns: frozenset[str]
     optional_columns: frozenset[str]
     all_columns: bool  # whatever columns there are
+    columns_as: Mapping[str, str]  # parameter -> the column it gets, where that has another name
+    arguments: Mapping[str, Any]  # parameter -> the same value in every call
+    one_at_a_time: ClassVar[bool] = False
 
     @classmethod
-    def read(cls, parameters: Iterable[Parameter], columns: Sequence[str] | None) -> Self:
+    def read(cls, parameters: Iterable[Parameter], wishes: Wishes) -> Self:
         """Returns what a function of these parameters is given.
 
-        `columns` are those that a function with `**kwargs` reads from it; None: any. Raises `ValueError` with what is
-        wrong for functions that TRL, or this server, could not call.
+        Raises `ValueError` with what is wrong for functions that TRL, or this server, could not call.
         """
-        named: dict[str, bool] = {}  # name -> has a default
-        takes_any = False
-        for name, kind, has_default in parameters:
-            if kind == "VAR_KEYWORD":
-                takes_any = True
-            elif kind == "POSITIONAL_ONLY" and not has_default:
-                raise ValueError(f"its parameter {name!r} is positional only, and rewards are called by keyword")
-            elif kind in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY"):
-                named[name] = has_default
-        _refuse_trainers_own(named)
+        taken = Parameters.read(parameters)
+        taken.refuse_positional()
+        named, takes_any, columns = taken.named, taken.any_keyword, wishes.columns
+        _refuse_trainers_own({name: named[name] for name in named.keys() - wishes.arguments.keys()})
         _refuse_without_completions(named, takes_any=takes_any)
         _refuse_unread(columns, named, takes_any=takes_any)
-        others = {name: named[name] for name in named.keys() - {COMPLETIONS, PROMPTS, *LOGGERS, *NEVER_PASSED}}
+        taken.refuse_untaken(wishes, never=(COMPLETIONS, PROMPTS))
+        own = {COMPLETIONS, PROMPTS, *LOGGERS, *NEVER_PASSED, *wishes.arguments, *wishes.columns_as}
+        others = {name: named[name] for name in named.keys() - own}
+        required = {name for name in others if not others[name]} | {*(columns or ()), *wishes.columns_as.values()}
         return cls(
             completions=takes_any or COMPLETIONS in named,
             prompts=takes_any or PROMPTS in named,
             prompts_required=not named.get(PROMPTS, True),
-            required_columns=frozenset(name for name in others if not others[name]) | frozenset(columns or ()),
-            optional_columns=frozenset(name for name in others if others[name]) - frozenset(columns or ()),
+            required_columns=frozenset(required),
+            optional_columns=frozenset(name for name in others if others[name]) - required,
             all_columns=takes_any and columns is None,
+            columns_as=wishes.columns_as,
+            arguments=wishes.arguments,
         )
 
     @property
@@ -76,23 +75,31 @@ class Signature:
             prompts_optional=self.prompts and not self.prompts_required,
         )
 
-    def keywords(self, samples: Sequence[Sample]) -> dict[str, list[Any]]:
+    def missing(self, sample: Sample) -> str:  # noqa: ARG002  # with other signatures a sample may lack something
+        """Returns nothing: what a function must have is checked before, for all samples at once."""
+        return ""
+
+    def keywords(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Returns the keywords of a call on N samples, N values each, as TRL would pass them.
 
         A column that was not sent is left out, so that the parameter's default holds.
         """
-        keywords: dict[str, list[Any]] = {}
+        keywords: dict[str, Any] = {}
         if self.prompts and (self.prompts_required or all(sample.prompt is not None for sample in samples)):
             keywords[PROMPTS] = [_as_trl_has_it(sample.prompt) for sample in samples]
         if self.completions:
             keywords[COMPLETIONS] = [_as_trl_has_it(sample.completion) for sample in samples]
-        sent = samples[0].columns.keys()
-        read = sent - {PROMPTS, COMPLETIONS, *LOGGERS, *ONLY_IN_TRAINER, *NEVER_PASSED}
+        for name, column in self._columns(samples[0].columns.keys()).items():
+            keywords[name] = [sample.columns[column] for sample in samples]
+        return keywords | dict(self.arguments)
+
+    def _columns(self, sent: Iterable[str]) -> dict[str, str]:
+        """Returns the column of each parameter that gets one."""
+        taken = {PROMPTS, COMPLETIONS, *LOGGERS, *ONLY_IN_TRAINER, *NEVER_PASSED}
+        read = set(sent) - taken - self.columns_as.keys()
         if not self.all_columns:
-            read &= self.required_columns | self.optional_columns
-        for name in sorted(read):
-            keywords[name] = [sample.columns[name] for sample in samples]
-        return keywords
+            read &= (self.required_columns | self.optional_columns) - set(self.columns_as.values())
+        return {name: name for name in sorted(read)} | dict(self.columns_as)
 
 
 def _as_trl_has_it(text: str | Sequence[Message] | None) -> str | list[dict[str, Any]] | None:

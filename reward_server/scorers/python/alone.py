@@ -1,6 +1,6 @@
 """Scores the samples of a batch one by one after the function has failed on all of them at once.
 
-So the sample that made it fail is named, and its neighbours are scored.
+So the sample that made it fail is named and tried, and its neighbours are scored.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from typing import Final
 
 from reward_server.domain import Status, Verdict, failed
 from reward_server.errors import PoolClosed, WorkerError
-from reward_server.scorers.python_calls import BATCH_SHARE, Batch
-from reward_server.scorers.python_parts import score_parts
+from reward_server.scorers.python.calls import BATCH_SHARE, Batch
+from reward_server.scorers.suspects import shortened
 
-FIRST_SHARE: Final = 0.5
-"""All samples, tried once each, take at most this share of the time left, even if every one of them hangs."""
+FIRST_SHARE: Final = 0.25
+"""All samples, tried once each, take at most this share of the time left, even if every one of them hangs.
+
+By the clock they take longer where the machine is busy: a limit is of a call's own time.
+"""
 
 SLOWER_ALONE: Final = 4.0
 """A sample alone may at first take this many times its share of the time that the batch was given."""
 
 MIN_FIRST_LIMIT_S: Final = 0.1
+WHY_CHARS: Final = 180  # so long may each of two errors be that a verdict's reason tells
 RELATIVE_TOLERANCE: Final = 1e-6  # sums over arrays of another size round in another way
 ABSOLUTE_TOLERANCE: Final = 1e-9
 
@@ -32,14 +36,19 @@ Ready = list[tuple[int, Verdict]]
 async def score_one_by_one(batch: Batch, why: str) -> AsyncGenerator[tuple[int, Verdict], None]:
     """Yields the verdicts on the samples of a batch on which the function failed for the reason `why`."""
     guard = Guard(batch, why)
-    alone = [(index,) for index in range(len(batch.samples))]
-    async with aclosing(score_parts(batch, alone, _first_limit_s(batch))) as outcomes:
-        async for (index,), (verdict,) in outcomes:
-            for ready in await guard.admit(index, verdict):
-                yield ready
-            if guard.objection:
-                break
-    for ready in await guard.settle():
+    trial = batch.trial(batch.alone(), first_timeout_s=_first_limit_s(batch))
+    for stage in trial.stages():
+        async with aclosing(stage):
+            async for index, outcome in stage:
+                for ready in await guard.admit(index, batch.verdicts(outcome, 1)[0]):
+                    yield ready
+                if guard.objection:
+                    break
+        for ready in await guard.settle():
+            yield ready
+        if guard.objection:
+            break
+    for ready in guard.rest():
         yield ready
 
 
@@ -55,13 +64,14 @@ class Guard:
 
     A function that compares the samples of its call with one another (ranks, duplicates, distance from the mean) gives
     something for a single one too, and that would be a wrong number. Scores are held back until two samples, of one
-    group where there are such, got the same scores together as alone; if they don't, none of them passes.
+    group and of different words where there are such, got the same scores together as alone; if they don't, none of
+    them passes.
     """
 
     def __init__(self, batch: Batch, why: str) -> None:
         self.objection = ""  # why no more scores may pass
         self._batch = batch
-        self._why = why
+        self._why = shortened(why, WHY_CHARS)
         self._proven = False
         self._held: dict[int, Verdict] = {}
         self._left = set(range(len(batch.samples)))
@@ -71,17 +81,27 @@ class Guard:
         if self._proven or verdict.score is None:
             return self._passing({index: verdict})
         self._held[index] = verdict
-        group = self._batch.samples[index].group
-        mates = [other for other in self._held if other != index and self._batch.samples[other].group == group]
+        mates = [other for other in self._others(index) if self._group(other) == self._group(index)]
         return await self._prove((mates[0], index)) if mates else []
 
     async def settle(self) -> Ready:
-        """Returns the verdicts on all that is left, after the last one was admitted or an objection was found."""
-        ready: Ready = []
-        if self._held and not self.objection:  # no two of one group: two of different groups, or the only one twice
-            first, *others = self._held
-            ready = await self._prove((first, others[0] if others else first))
-        return ready + [(index, failed(f"{self._why}; {self.objection}")) for index in sorted(self._left)]
+        """Returns what may pass after the last of several was admitted, with no two of one group among them."""
+        if not self._held or self.objection:
+            return []
+        first, *others = self._held  # two of different groups or the same words, or the only one twice
+        return await self._prove((first, [*self._others(first), *others, first][0]))
+
+    def rest(self) -> Ready:
+        """Returns the verdicts on all that is left in the end."""
+        return [(index, failed(f"{self._why}; {self.objection}")) for index in sorted(self._left)]
+
+    def _others(self, index: int) -> list[int]:
+        """Returns the samples held back that say something else than this one: ranks and means need a difference."""
+        samples = self._batch.samples
+        return [other for other in self._held if samples[other].completion != samples[index].completion]
+
+    def _group(self, index: int) -> int:
+        return self._batch.samples[index].group
 
     async def _prove(self, pair: tuple[int, int]) -> Ready:
         self.objection = await self._object(pair)
@@ -91,12 +111,13 @@ class Guard:
     async def _object(self, pair: tuple[int, int]) -> str:
         """Returns why the scores held back must not pass, or an empty text."""
         try:
-            together = await self._batch.verdicts(pair, lambda: self._batch.limit_s(BATCH_SHARE))
+            outcome = await self._batch.outcome(pair, BATCH_SHARE)
         except PoolClosed:
             raise
         except WorkerError as error:
-            reason = self._batch.reason(error, pair)
+            reason = shortened(self._batch.reason(error, pair), WHY_CHARS)
             return f"on two of its samples, which it scores alone, {reason}. 'calls: sample' calls it on one at a time"
+        together = self._batch.verdicts(outcome, len(pair))
         if all(_agree(self._held[index], verdict) for index, verdict in zip(pair, together, strict=True)):
             return ""
         return (

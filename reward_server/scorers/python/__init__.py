@@ -1,0 +1,1 @@
+"""A person's reward function as a scorer, called in worker processes."""
