@@ -1,4 +1,11 @@
-"""The scorer `judge`: verdicts of a configured judge, by its name."""
+"""What a configured judge, an LLM with a rubric, says of a completion.
+
+    rewards: {relevance: {judge: relevance, view: answer}}
+    judges: {relevance: {engine: box, rubric: Does the completion answer the prompt?}}
+    engines: {box: {ollama: "qwen3:8b"}}
+
+Columns: the reference and those that the rubric names. Range: the judge's `score_range`. Cost class: judge.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +56,11 @@ class JudgeScorer:
 
     async def close(self) -> None:
         """Closes nothing."""
+
+    @property
+    def compares(self) -> bool:
+        """Returns whether the judge grades by comparing the completions of a prompt."""
+        return self._judge.method.compares
 
     def identity(self) -> Mapping[str, Any]:
         """Returns what shapes the judge's scores."""

@@ -1,4 +1,9 @@
-"""The scorer `jury`: several judges on the same completions, and one score of theirs."""
+"""Several judges on the same completions, and one score of theirs.
+
+    rewards: {relevance: {jury: {judges: [strict, kind, brief], combine: median, quorum: 2}}}
+
+Columns: those of the judges. Range: its `score_range`. Cost class: judge.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from reward_server.errors import ConfigError
 from reward_server.floor import FLOOR_FLAG, floor_of
 from reward_server.options import Options, ScoreRange
 from reward_server.scorers.base import ScorerContext
-from reward_server.scorers.combining import carried, follow, missing
+from reward_server.scorers.recipes.combining import carried, follow, missing
 
 DISAGREEMENT: Final = "disagreement"
 """The flag of a completion over which the judges are apart, and the part that says how far."""
@@ -101,6 +106,11 @@ class Jury:
         for judge in self._judges.values():
             needs |= judge.needs
         return needs
+
+    @property
+    def compares(self) -> bool:
+        """Returns whether one of the judges grades by comparing the completions of a prompt."""
+        return any(judge.method.compares for judge in self._judges.values())
 
     async def start(self) -> None:
         """Nothing to open: the server starts the engines that the judges ask."""

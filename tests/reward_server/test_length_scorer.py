@@ -46,6 +46,27 @@ def test_the_slope(words, expected):
     assert score(length(target=10, width=30), "w " * words) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"), [(0, 0.0), (25, 0.0), (40, 0.6), (50, 1.0), (99, 1.0), (100, 1.0), (110, 0.6), (126, 0.0)]
+)
+def test_the_range_and_its_two_slopes(words, expected):
+    scorer = length(range={"low": 50, "high": 100, "width": 25})
+    assert score(scorer, "w " * words) == pytest.approx(expected)
+    assert scorer.score_range == (0, 1)
+
+
+def test_a_range_that_begins_at_nothing_only_falls_on_one_side():
+    scorer = length(unit="chars", range={"high": 4, "width": 2})
+    assert [score(scorer, "x" * count) for count in (0, 4, 5, 6, 7)] == [1, 1, 0.5, 0, 0]
+
+
+@given(st.text(), st.floats(0, 1e6), numbers)
+def test_a_range_of_one_length_is_a_target(text, target, width):
+    for unit in ("words", "chars"):
+        same = length(unit=unit, range={"low": target, "high": target, "width": width}) if target else None
+        assert same is None or score(same, text) == score(length(unit=unit, target=target, width=width), text)
+
+
 @pytest.mark.parametrize(("words", "expected"), [(0, -1.0), (4, -1.0), (5, 1.0), (49, 1.0), (50, 0.5), (900, 0.5)])
 def test_the_stair(words, expected):
     assert score(length(steps=STEPS, otherwise=0.5), "w " * words) == expected
@@ -93,7 +114,7 @@ def test_a_stair_is_what_its_steps_say_and_stays_in_its_range(words, bounds, dat
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, "give either target and width, or steps and otherwise; here is neither"),
+        ({}, "give either target and width, or range, or steps and otherwise; here is neither"),
         ({"target": 3}, "here is target"),
         ({"width": 3}, "here is width"),
         ({"steps": STEPS}, "here is steps"),
@@ -106,6 +127,9 @@ def test_a_stair_is_what_its_steps_say_and_stays_in_its_range(words, bounds, dat
         ({"target": "10", "width": 1}, "valid number"),
         ({"target": 1, "width": 1, "unit": "lines"}, "'chars', 'words' or 'tokens'"),
         ({"target": 1, "width": 1, "words": 3}, "words"),
+        ({"range": {"high": 3, "width": 1}, "target": 3, "width": 1}, "here is target, width, range"),
+        ({"range": {"low": 4, "high": 3, "width": 1}}, "low must not be over high; here they are 4 and 3"),
+        ({"range": {"low": 4, "width": 1}}, "high"),
         ({"steps": [], "otherwise": 1}, "at least 1 item"),
         ({"steps": STEPS[::-1], "otherwise": 1}, "the steps' bounds must ascend; here they are 50, 5"),
         ({"steps": [STEPS[0], STEPS[0]], "otherwise": 1}, "must ascend; here they are 5, 5"),

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from small_rewards import Chars, rewards_of, rule, scripted
 
 from reward_server.domain import Call, Cost, CostClass, Health, Needs, Sample, Status, abstained, failed, scored
-from reward_server.scorers.sum import SumOptions
+from reward_server.scorers.recipes.sum import SumOptions
 from reward_server.scoring import Selector
 from reward_server.views import View
 

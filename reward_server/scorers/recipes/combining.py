@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Protocol, TypedDict
 
 from reward_server.domain import NO_COST, Blame, Call, Cost, Sample, Status, Verdict, abstained, failed
@@ -25,6 +26,45 @@ class Carried(TypedDict):
     flags: tuple[str, ...]
 
 
+class Streams:
+    """Several streams of verdicts, read at the same time. More may be added while they are read. Close it."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[tuple[str, int, Verdict] | None] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended = 0
+
+    def add(self, name: str, stream: AsyncIterator[tuple[int, Verdict]]) -> None:
+        """Starts to read one more stream, whose verdicts come under this name."""
+        self._tasks.append(asyncio.create_task(self._run(name, stream)))
+
+    async def read(self) -> AsyncGenerator[tuple[str, int, Verdict], None]:
+        """Yields the streams' names, and their indexes and verdicts, as they come.
+
+        What one of the streams raises is raised here, when the others are through.
+        """
+        while self._ended < len(self._tasks):
+            item = await self._arrived.get()
+            if item is None:
+                self._ended += 1
+            else:
+                yield item
+        await asyncio.gather(*self._tasks)
+
+    async def aclose(self) -> None:
+        """Cancels what is still read."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, name: str, stream: AsyncIterator[tuple[int, Verdict]]) -> None:
+        try:
+            async for index, verdict in stream:
+                self._arrived.put_nowait((name, index, verdict))
+        finally:
+            self._arrived.put_nowait(None)
+
+
 async def follow(
     parts: Mapping[str, Part], samples: Sequence[Sample], call: Call
 ) -> AsyncGenerator[tuple[int, Mapping[str, Verdict]], None]:
@@ -33,40 +73,23 @@ async def follow(
     All parts score at the same time. What one of them raises is raised here, when the others are through; closing this
     cancels them.
     """
-    arrived: asyncio.Queue[tuple[str, int, Verdict] | None] = asyncio.Queue()
-
-    async def run(name: str, part: Part) -> None:
-        try:
-            async for index, verdict in part.score(samples, call):
-                arrived.put_nowait((name, index, verdict))
-        finally:
-            arrived.put_nowait(None)
-
     verdicts: list[dict[str, Verdict]] = [{} for _ in samples]
-    running = [asyncio.create_task(run(name, part)) for name, part in parts.items()]
-    ended = 0
-    try:
-        while ended < len(running):
-            item = await arrived.get()
-            if item is None:
-                ended += 1
-                continue
-            name, index, verdict = item
-            verdicts[index][name] = verdict
-            if len(verdicts[index]) == len(parts):
-                yield index, {part: verdicts[index][part] for part in parts}
-        await asyncio.gather(*running)  # raises what one of them has raised
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    async with aclosing(Streams()) as streams:
+        for name, part in parts.items():
+            streams.add(name, part.score(samples, call))
+        async with aclosing(streams.read()) as read:
+            async for name, index, verdict in read:
+                verdicts[index][name] = verdict
+                if len(verdicts[index]) == len(parts):
+                    yield index, {part: verdicts[index][part] for part in parts}
 
 
 def carried(verdicts: Mapping[str, Verdict]) -> Carried:
     """Returns what all parts say together: explanations by name, scores, the sum of costs, every flag once."""
     cost = NO_COST
     for verdict in verdicts.values():
-        cost += verdict.cost
+        if verdict.cost is not NO_COST:
+            cost += verdict.cost
     return {
         "explanation": "\n".join(f"{name}: {each.explanation}" for name, each in verdicts.items() if each.explanation),
         "parts": {name: verdict.score for name, verdict in verdicts.items()},
