@@ -1,0 +1,1 @@
+"""Scores programs by the tests that they pass, in a sandbox."""
