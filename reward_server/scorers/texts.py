@@ -25,3 +25,27 @@ def word_count(text: str, enough: int) -> int:
         words = text.encode().translate(_WORDS_AS_X)  # no list of words is made: four times as fast
         return min(words.count(b" x") + words.startswith(b"x"), enough)
     return min(len(text.split(maxsplit=enough)), enough)
+
+
+def decodable(text: str) -> str:
+    """Returns the text with a question mark for each half of a surrogate pair, which UTF-8 has no bytes for."""
+    if text.isascii():
+        return text
+    return text.encode(errors="replace").decode()
+
+
+INVISIBLE: Final = ("\u00ad", "\u200b", "\u200c", "\u200d", "\u2060", "\ufeff")
+"""Characters that nobody sees: they would hide a forbidden word, or be an answer that is empty."""
+
+
+def visible(text: str) -> str:
+    """Returns the text without characters that nobody sees."""
+    if not text.isascii():
+        for character in INVISIBLE:
+            text = text.replace(character, "")
+    return text
+
+
+def is_wide(letter: str) -> bool:
+    """Returns whether a letter stands for a syllable or word: such scripts put no blanks between words."""
+    return "\u3040" <= letter <= "\u9fff" or "\uac00" <= letter <= "\ud7a3" or letter >= "\U00020000"

@@ -1,0 +1,1 @@
+"""Verifiable instructions: what a text was told to be like, checked without asking anybody."""

@@ -1,0 +1,1 @@
+"""Scorers that measure how much a text overlaps with reference texts."""
