@@ -18,31 +18,59 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from reward_server.errors import ConfigError
+from reward_server.errors import ConfigError, MissingLibrary, without_library
 
 SCORER_GROUP: Final = "reward_server.scorers"
 ENGINE_GROUP: Final = "reward_server.engines"
 
 BUILT_IN_SCORERS: Final = {
+    "bleu": "reward_server.scorers.overlap.bleu:Bleu",
+    "choice": "reward_server.scorers.answers.choice:Choice",
+    "chrf": "reward_server.scorers.overlap.chrf:ChrF",
+    "clip": "reward_server.scorers.recipes.affine:Clip",
+    "code": "reward_server.scorers.code.scorer:Code",
+    "cosine": "reward_server.scorers.recipes.cosine:Cosine",
+    "diversity": "reward_server.scorers.diversity:Diversity",
+    "endpoint": "reward_server.scorers.endpoints.get_reward:Endpoint",
+    "exact_match": "reward_server.scorers.answers.exact:ExactMatch",
     "format": "reward_server.scorers.format:Format",
+    "gate": "reward_server.scorers.recipes.gate:Gate",
+    "instructions": "reward_server.scorers.instructions.scorer:Instructions",
+    "json": "reward_server.scorers.json_text:Json",
     "judge": "reward_server.scorers.judge:JudgeScorer",
     "jury": "reward_server.scorers.jury:Jury",
+    "keywords": "reward_server.scorers.keywords:Keywords",
+    "language": "reward_server.scorers.language:Language",
     "length": "reward_server.scorers.length:Length",
-    "python": "reward_server.scorers.python:PythonScorer",
-    "sum": "reward_server.scorers.sum:Sum",
+    "math": "reward_server.scorers.math.equivalence:MathEquivalence",
+    "max": "reward_server.scorers.recipes.extremes:Max",
+    "min": "reward_server.scorers.recipes.extremes:Min",
+    "numeric": "reward_server.scorers.answers.numeric:Numeric",
+    "overlong": "reward_server.scorers.overlong:Overlong",
+    "product": "reward_server.scorers.recipes.product:Product",
+    "python": "reward_server.scorers.python.scorer:PythonScorer",
+    "reasoning_gym": "reward_server.scorers.reasoning_gym:ReasoningGym",
+    "repetition": "reward_server.scorers.repetition:Repetition",
+    "rescale": "reward_server.scorers.recipes.affine:Rescale",
+    "reward_model": "reward_server.scorers.endpoints.reward_model:RewardModel",
+    "rouge": "reward_server.scorers.overlap.rouge:Rouge",
+    "sum": "reward_server.scorers.recipes.sum:Sum",
+    "token_f1": "reward_server.scorers.answers.token_f1:TokenF1",
 }
 BUILT_IN_ENGINES: Final = {
     "embedded": "reward_server.engines.embedded.engine:Embedded",
     "ollama": "reward_server.engines.ollama.engine:Ollama",
     "openai": "reward_server.engines.openai.engine:OpenAI",
 }
+EXTRAS: Final = {"embedded": "embedded", "reasoning_gym": "reasoning-gym"}
+"""Extras that kinds need; all others need what `server` brings."""
 
 
 class Kinds(Mapping[str, type[Any]]):
     """A mapping from a kind's name to its class, imported when it is first asked for.
 
     `kinds[name]` raises `KeyError` for a name that nobody offers, and `ConfigError` for one that two distributions
-    offer or whose class cannot be loaded; the message names the distribution.
+    offer or whose class cannot be loaded; the message names the distribution, or the library that a built-in kind lacks.
     """
 
     def __init__(self, what: str, members: tuple[str, ...], offers: Iterable[EntryPoint]) -> None:
@@ -67,6 +95,11 @@ class Kinds(Mapping[str, type[Any]]):
     def __len__(self) -> int:
         return len(self._offers)
 
+    def origin(self, name: str) -> str:
+        """Returns the distribution that offers a kind, and its version; empty for what is built in."""
+        dist = self._offers[name][0].dist
+        return f"{dist.name} {dist.version}" if dist else ""
+
     def _load(self, name: str, offers: list[EntryPoint]) -> type[Any]:
         if len({offer.value for offer in offers}) > 1:
             listed = ", ".join(_origin(offer) for offer in offers)
@@ -77,6 +110,9 @@ class Kinds(Mapping[str, type[Any]]):
         try:
             loaded = offer.load()
         except Exception as error:
+            own, extra = offer.module.partition(".")[0], EXTRAS.get(name, "server")
+            if offer.dist is None and (remedy := without_library(error, own=own, extra=extra)):
+                raise MissingLibrary(remedy) from error
             raise ConfigError(
                 f"the {self._what} kind {name!r} cannot be loaded from {_origin(offer)}: {type(error).__name__}: {error}"
             ) from error

@@ -1,0 +1,1 @@
+"""Scores how easy an English text is to read."""
