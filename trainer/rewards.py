@@ -9,7 +9,8 @@ With `GRPOConfig(log_completions=True)` TRL's table of completions has a column 
 why a score is missing, its flags before it. Metrics beside TRL's own, each a mean over the calls of a logging step and
 over ranks: `rewards/<reward>/missing` and `reward_server/missing` (scores missing in a batch, of one reward and of all),
 `rewards/<reward>/flags/<flag>` (verdicts in a batch that bear a flag, such as `floor`, once there was one),
-`rewards/<reward>/parts/<part>` (mean score of a part, such as a criterion of a rubric or a reward of a sum),
+`rewards/<reward>/parts/<part>` (mean score of a part, such as a criterion of a rubric or a reward of a sum; of a part's
+own part `parts/<part>/<its part>`),
 `reward_server/call_s` and `reward_server/server_s` (a call's time as seen from here, and in the server),
 `reward_server/attempts`, `reward_server/queue_s` (a verdict's wait for a worker or host), `reward_server/judge_s` (one
 request to a judge's model).

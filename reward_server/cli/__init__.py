@@ -1,4 +1,4 @@
-"""The command `reward-server`: serve, check, list, score, judge try, judge audit, judge pull, example."""
+"""The command `reward-server`: serve, check, list, kinds, score, judge try, judge audit, judge pull, example."""
 
 from reward_server.cli.app import main
 

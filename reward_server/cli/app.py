@@ -46,7 +46,7 @@ Config = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The server's configuration, YAML.", show_default=True)
 ]
 Deep = Annotated[
-    bool, typer.Option("--deep", help="Start the judges' engines too, and ask their hosts whether they can serve.")
+    bool, typer.Option("--deep", help="Start the judges' engines too, and ask all hosts whether they can serve.")
 ]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Let other machines in although there is no token or no TLS.")
@@ -108,8 +108,9 @@ def serve(
 def check(*, config: Config = DEFAULT_CONFIG, deep: Deep = False, insecure: Insecure = False) -> None:
     """Says what a configuration would serve, or all that is wrong with it.
 
-    Rules and Python functions are loaded; judges' hosts are only asked with `--deep`, which takes as long as loading
-    their models does. Exit status 1 if a reward could not be served.
+    Rules and Python functions are loaded; other hosts (of judges, reward models, endpoints) are only asked with `--deep`,
+    which takes as long as loading the judges' models does, and asks each judge a plain question. Exit status 1 if a
+    reward could not be served.
 
     Example: `reward-server check --config server.yaml --deep`
     """
@@ -135,6 +136,19 @@ def list_(
 
 
 @app.command()
+def kinds(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One of them, to be explained.")] = None,
+) -> None:
+    """Lists the kinds of rewards, installed plug-ins among them, or explains one: options, examples, columns, range.
+
+    Example: `reward-server kinds math`
+    """
+    from reward_server.cli import kinds as showing_kinds  # noqa: PLC0415  # see the module's docstring
+
+    raise typer.Exit(showing_kinds.show_kind(kind) if kind else showing_kinds.list_kinds())
+
+
+@app.command()
 def score(
     *,
     config: Config = DEFAULT_CONFIG,
@@ -157,8 +171,9 @@ def score(
 ) -> None:
     """Scores a file of completions here, without a server and without training.
 
-    Prompts and completions are texts or lists of messages; every other key is a column. Each line comes back with
-    `verdicts` by reward. Exit status 1 if a verdict failed.
+    Prompts and completions are texts or lists of messages; every other key is a column, null where a line lacks it. For
+    lengths in tokens a line has `completion_token_count` or `completion_ids`. Each line comes back with `verdicts` by
+    reward. Exit status 1 if a verdict failed.
 
     Example: `reward-server score --config server.yaml --reward brevity --data samples.jsonl --out scored.jsonl`
     """
@@ -309,10 +324,11 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        from reward_server.errors import RewardServerError  # noqa: PLC0415  # see the module's docstring
+        from reward_server.errors import RewardServerError, without_library  # noqa: PLC0415  # see the module's docstring
 
-        if not isinstance(error, RewardServerError):
+        remedy = without_library(error, own="reward_server")
+        if not isinstance(error, RewardServerError) and not remedy:
             raise
-        for line in str(error).splitlines():
+        for line in (remedy or str(error)).splitlines():
             typer.secho(line, fg="red", err=True)
         sys.exit(1)

@@ -68,7 +68,7 @@ def check(path: Path, *, deep: bool, insecure: bool) -> int:
     """Prints what a configuration would serve; returns 1 if some of it can't be. Raises `ConfigError`."""
     config = load(path)
     check_exposure(config, insecure=insecure)
-    infos = _described(config, deep=deep)
+    infos, mute = _described(config, deep=deep, tries=deep)
     out = console()
     out.print(_table(config, infos, deep=deep))
     for note in _notes(config):
@@ -77,41 +77,63 @@ def check(path: Path, *, deep: bool, insecure: bool) -> int:
     for info in sick:
         words = config.located(f"rewards.{info.name}: {info.health.reason}")
         console(stderr=True).print(Text(words, style="red"), soft_wrap=True)
-    if not sick:
-        asked = "" if deep or not config.judges else "; the judges' hosts were not asked (--deep does)"
+    for judge, reason in mute.items():
+        words = config.located(f"judges.{judge}: gives no verdict on a plain question: {reason}")
+        console(stderr=True).print(Text(words, style="red"), soft_wrap=True)
+    if not sick and not mute:
+        unasked = "" if deep else _unasked(config, infos)
+        asked = f"; {unasked} were not asked (--deep does)" if unasked else ""
         out.print(
             Text(f"{path}: {len(infos)} reward{'s' if len(infos) > 1 else ''}, nothing wrong{asked}", style="green")
         )
-    return 1 if sick else 0
+    return 1 if sick or mute else 0
 
 
 def list_rewards(path: Path, *, deep: bool, as_json: bool) -> None:
     """Prints the rewards of a configuration. Raises `ConfigError`."""
     config = load(path)
-    infos = _described(config, deep=deep)
+    infos, _ = _described(config, deep=deep)
     if as_json:
         print(json.dumps([_as_json(info, config, deep=deep) for info in infos], indent=2))  # noqa: T201  # its output
     else:
         console().print(_table(config, infos, deep=deep))
-        if config.judges and not deep:
-            console(stderr=True).print(
-                Text("a judge's version hangs on its model: --deep asks the hosts for it", style="dim")
-            )
+        if not deep and (unasked := _unasked(config, infos)):
+            words = f"{unasked} were not asked, on which versions hang: --deep asks them"
+            console(stderr=True).print(Text(words, style="dim"))
 
 
-def _described(config: ServerConfig, *, deep: bool) -> Sequence[RewardInfo]:
-    """Starts the rewards, asks them, and stops them. Raises `ConfigError`."""
+def _described(
+    config: ServerConfig, *, deep: bool, tries: bool = False
+) -> tuple[Sequence[RewardInfo], Mapping[str, str]]:
+    """Starts the rewards, asks them, and stops them. Raises `ConfigError`.
+
+    Returns what the rewards are, and of judges that were tried and gave no verdict why not, by name.
+    """
     logs.configure(level="error")
     with located(config):
-        return asyncio.run(_ask(config, deep=deep))
+        return asyncio.run(_ask(config, deep=deep, tries=tries))
 
 
-async def _ask(config: ServerConfig, *, deep: bool) -> Sequence[RewardInfo]:
+async def _ask(config: ServerConfig, *, deep: bool, tries: bool) -> tuple[Sequence[RewardInfo], Mapping[str, str]]:
     engines = ENGINES if deep else dict.fromkeys(ENGINES, UnaskedEngine)
-    async with Rewards(config, engines=engines) as rewards:
+    async with Rewards(config, engines=engines, asks_hosts=deep) as rewards:
         if deep:
             await rewards.check()
-        return rewards.describe()
+        reasons = await rewards.try_judges() if tries else {}
+        return rewards.describe(), {judge: reason for judge, reason in reasons.items() if reason}
+
+
+def _unasked(config: ServerConfig, infos: Sequence[RewardInfo]) -> str:
+    """Names the hosts that only `--deep` asks; empty where there are none."""
+    if any(info.cost_class is CostClass.JUDGE and not _judges(config, info.name) for info in infos):
+        return "the servers of rewards" + (" and the judges' hosts" if config.judges else "")
+    return "the judges' hosts" if config.judges else ""
+
+
+def _judges(config: ServerConfig, name: str) -> bool:
+    """Returns whether judges are asked for a reward or for one of its parts."""
+    options = config.rewards[name].options
+    return bool(judges_used(options)) or any(_judges(config, part) for part in rewards_used(options))
 
 
 def _table(config: ServerConfig, infos: Sequence[RewardInfo], *, deep: bool) -> Table:

@@ -19,6 +19,11 @@ MAX_PROBLEMS: Final = 20
 MAX_SHOWN_CHARS: Final = 60
 VERDICTS: Final = "verdicts"
 """The key under which a scored line carries its verdicts; no column, so that such a file can be scored again."""
+TOKEN_COUNT: Final = "completion_token_count"  # noqa: S105  # no secret
+TOKEN_IDS: Final = "completion_ids"  # noqa: S105  # no secret
+"""The completion's tokens, where they are to be counted here; functions may read them too, as TRL's do."""
+
+NO_COLUMNS: Final = frozenset({"prompt", "completion", TOKEN_COUNT, VERDICTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +37,28 @@ class Row:
 
 def read_rows(path: Path) -> list[Row]:
     """Returns the file's lines; "-" is stdin. Raises `MalformedRequest` that names every bad one by file and line."""
-    rows: list[Row] = []
+    read: list[tuple[int, dict[str, Any]]] = []
     problems: list[str] = []
     for number, line in _lines(path):
         try:
-            fields = _fields(line)
+            read.append((number, _fields(line)))
         except MalformedRequest as error:
             problems.append(f"{path}:{number}: {error}")
-        else:
-            rows.append(Row(fields, _sample(fields, rows), number))
     if problems:
-        more = len(problems) - MAX_PROBLEMS
-        raise MalformedRequest(
-            "\n".join(problems[:MAX_PROBLEMS]) + (f"\n{path}: ... and {more} more" if more > 0 else "")
-        )
-    if not rows:
+        raise MalformedRequest(listed(path, problems))
+    if not read:
         raise MalformedRequest(f'{path}: holds no samples: one JSON object a line, such as {{"completion": "Hello."}}')
+    columns = tuple(dict.fromkeys(key for _, fields in read for key in fields if key not in NO_COLUMNS))
+    rows: list[Row] = []
+    for number, fields in read:
+        rows.append(Row(fields, _sample(fields, columns, rows), number))
     return rows
+
+
+def listed(path: Path, problems: Sequence[str]) -> str:
+    """Returns problems one a line, and not without end."""
+    more = len(problems) - MAX_PROBLEMS
+    return "\n".join(problems[:MAX_PROBLEMS]) + (f"\n{path}: ... and {more} more" if more > 0 else "")
 
 
 def batches(rows: Sequence[Row], size: int) -> Iterator[list[int]]:
@@ -112,7 +122,20 @@ def _fields(line: bytes) -> dict[str, Any]:
         if not (_is_text(value) or (key == "prompt" and value is None)):
             wanted = 'a text or a list of messages such as [{"role": "user", "content": "Hello."}]'
             raise MalformedRequest(f"its {key} must be {wanted}, found {short(json.dumps(value))}")
+    _token_count(fields)
     return fields
+
+
+def _token_count(fields: Mapping[str, Any]) -> int | None:
+    """Returns how many tokens the completion has, None where nothing says so. Raises `MalformedRequest`."""
+    ids, count = fields.get(TOKEN_IDS), fields.get(TOKEN_COUNT)
+    if ids is not None and not (isinstance(ids, list) and all(type(each) is int for each in ids)):
+        raise MalformedRequest(f"its {TOKEN_IDS} must be a list of whole numbers, found {short(json.dumps(ids))}")
+    if count is not None and not (type(count) is int and count >= 0):
+        raise MalformedRequest(f"its {TOKEN_COUNT} must be a whole number, found {short(json.dumps(count))}")
+    if ids is not None and count is not None and len(ids) != count:
+        raise MalformedRequest(f"its {TOKEN_COUNT} is {count}, but it has {len(ids)} {TOKEN_IDS}: keep one of them")
+    return len(ids) if ids is not None else count
 
 
 def _is_text(value: Any) -> bool:
@@ -122,12 +145,15 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _sample(fields: Mapping[str, Any], before: Sequence[Row]) -> Sample:
-    """Returns a line's sample. Completions of one prompt that follow one another are a group, as trainers send them."""
+def _sample(fields: Mapping[str, Any], columns: Sequence[str], before: Sequence[Row]) -> Sample:
+    """Returns a line's sample: of columns that only other lines have it has None, as in a dataset.
+
+    Completions of one prompt that follow one another are a group, as trainers send them.
+    """
     prompt = fields.get("prompt")
     group = 0
     if before:
         last = before[-1].sample
         group = last.group if prompt is not None and prompt == last.prompt else last.group + 1
-    columns = {key: value for key, value in fields.items() if key not in ("prompt", "completion", VERDICTS)}
-    return Sample(fields["completion"], prompt, columns, group)
+    values = {column: fields.get(column) for column in columns}
+    return Sample(fields["completion"], prompt, values, group, _token_count(fields))

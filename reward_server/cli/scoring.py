@@ -17,11 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from reward_server.cli.rows import VERDICTS, Row, batches, read_rows, short, verdict_fields
+from protos.configfile import did_you_mean
+from reward_server.cli.rows import VERDICTS, Row, batches, listed, read_rows, short, verdict_fields
 from reward_server.cli.terminal import console, located
 from reward_server.config import ServerConfig, load
+from reward_server.config.checks import rewards_used
 from reward_server.domain import Call, Status, Verdict
-from reward_server.errors import ConfigError, UnknownReward
+from reward_server.errors import ConfigError, MissingColumn, UnknownReward
 from reward_server.rewards import Rewards
 from reward_server.scoring import Selector
 from reward_server.telemetry import logs
@@ -62,6 +64,7 @@ class FileScoring:
         async with Rewards(config) as rewards:
             names = self.rewards or tuple(rewards.names)
             self._check_health(rewards, names)
+            self._check_rows(config, rewards, names, rows)
             with _progress(len(rows) * len(names)) as advance:
                 for batch in batches(rows, self.batch_size):
                     verdicts += await self._of_batch(rewards, names, [rows[index] for index in batch], advance)
@@ -81,6 +84,25 @@ class FileScoring:
             advance()
         return [{name: of_row[name] for name in names} for of_row in found]
 
+    def _check_rows(self, config: ServerConfig, rewards: Rewards, names: Sequence[str], rows: Sequence[Row]) -> None:
+        """Raises `MissingColumn` where no line has what a reward reads, or where lines lack a prompt that one reads."""
+        needed = {info.name: info.needs for info in rewards.describe() if info.name in names}
+        have = rows[0].sample.columns
+        problems = [
+            f"{self.data}: no row has {column!r}: the reward {name!r} needs the column{_how_else(config, name, column)}"
+            f"{did_you_mean(column, have)}; the rows have: {', '.join(have) or 'no columns'}"
+            for name, needs in needed.items()
+            for column in sorted(needs.required_columns - have.keys())
+        ]
+        if reading := next((name for name, needs in needed.items() if needs.prompts_required), None):
+            problems += [
+                f"{self.data}:{row.line}: has no 'prompt', which the reward {reading!r} reads"
+                for row in rows
+                if row.sample.prompt is None
+            ]
+        if problems:
+            raise MissingColumn(listed(self.data, problems))
+
     def _check_health(self, rewards: Rewards, names: Sequence[str]) -> None:
         """Raises for rewards that can't score now: better one message than the same in each line."""
         health = rewards.health()
@@ -90,6 +112,16 @@ class FileScoring:
         sick = [f"rewards.{name}: {health[name].reason}" for name in names if not health[name].serving]
         if sick:
             raise ConfigError(*sick)
+
+
+def _how_else(config: ServerConfig, name: str, column: str) -> str:
+    """Returns which option says that a column is called otherwise, where there is one."""
+    reward = config.rewards[name]
+    for key, value in reward.options:
+        if key.endswith("_column") and value == column:
+            return f" (is it called otherwise? say so in its {key})"
+    found = (_how_else(config, part, column) for part in rewards_used(reward.options))
+    return next(filter(None, found), "")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from reward_server.config.edge import existing_file, token_in_environment
 from reward_server.config.models import RewardConfig
 from reward_server.judge.options import JudgeOptions
 from reward_server.options import Options
+from reward_server.views import View
 
 MAX_SUM_DEPTH: Final = 16
 """Rewards made of rewards made of rewards: each level waits inside the one above it."""
@@ -49,6 +50,11 @@ def rewards_used(options: BaseModel) -> Collection[str]:
     return options.rewards_used() if isinstance(options, Options) else ()
 
 
+def view_refused(options: BaseModel, view: View) -> str:
+    """Returns why these options do not go with that view; see `judges_used`."""
+    return options.view_refused(view) if isinstance(options, Options) else ""
+
+
 def outside(options: BaseModel, place: Place, folder: Path, document: Document) -> None:
     """Complains of files and environment variables that options name and that are not there; see `Options`."""
     for key, value in options:
@@ -57,6 +63,8 @@ def outside(options: BaseModel, place: Place, folder: Path, document: Document) 
                 existing_file(value, folder)
             elif key.endswith("_env") and isinstance(value, str):
                 token_in_environment(value)
+            elif isinstance(value, BaseModel):
+                outside(value, (*place, key), folder, document)
         except ValueError as error:
             document.complain((*place, key), str(error))
 

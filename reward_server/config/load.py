@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from protos.configfile import ConfigFileError, Document, Place, Problem, dotted, found, read, unknown, validated
+from protos.configfile import ConfigFileError, Document, Place, Problem, did_you_mean, dotted, found, read, validated
 from reward_server.config import checks, edge
 from reward_server.config.models import (
     EngineConfig,
@@ -27,6 +27,8 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 SPEAK_OPENAI: Final = frozenset({"vllm", "sglang", "tgi", "llamacpp", "llama_cpp", "lmstudio", "litellm"})
 """What one may take for a kind of engine, and is a server that the kind `openai` asks."""
+
+WEIGHTS: Final = frozenset({"weight", "weights", "reward_weight", "reward_weights"})
 
 Kinds = Mapping[str, type[Any]]
 T = TypeVar("T")
@@ -60,6 +62,21 @@ def load(
     if document.problems or config is None:
         raise ConfigError(*document.problem_lines())
     return config if listen is None else config.model_copy(update={"listen": listen})
+
+
+def _stray(key: str, kinds: Kinds, beside: tuple[str, ...], *, has_kind: bool) -> str:
+    """Returns what to say of a key that is no kind and may not stand beside one."""
+    if "openai" in kinds and key.lower() in SPEAK_OPENAI:
+        return f"is no kind of its own: for its OpenAI-compatible server take 'openai'; known: {', '.join(kinds)}"
+    if "sum" in kinds and key in WEIGHTS:
+        return "is nothing that a reward has: weights stand in `sum`, or in the trainer (reward_weights)"
+    meant = did_you_mean(key, [*kinds, *beside]) or ";"
+    aside = ", ".join(beside)
+    if has_kind:
+        rest = f"known: {aside}" if beside else "nothing stands beside the kind"
+        return f"unknown key{meant} {rest} (a kind's own options stand under the kind)"
+    also = f"; beside the kind may stand: {aside}" if beside else ""
+    return f"unknown kind{meant} known: {', '.join(kinds)}{also} (of a plug-in? install its package)"
 
 
 class _Loader:
@@ -158,6 +175,8 @@ class _Loader:
             self._complain(
                 (*place, "view"), "has no effect on a reward made of others, which keep their own: remove it"
             )
+        if refused := checks.view_refused(options, frame.view):
+            self._complain((*place, "view"), refused)
         return RewardConfig(name=name, kind=kind, options=options, **dict(frame))
 
     def _kind(self, body: Any, place: Place, kinds: Kinds, beside: tuple[str, ...]) -> str | None:
@@ -170,10 +189,7 @@ class _Loader:
         named = [key for key in body if key in kinds]
         for key in body:
             if key not in kinds and key not in beside:
-                words = unknown("key" if named else "kind", key, [*kinds, *beside])
-                if "openai" in kinds and key.lower() in SPEAK_OPENAI:
-                    words = f"is no kind of its own: for its OpenAI-compatible server take 'openai'; known: {', '.join(kinds)}"
-                self._complain((*place, key), words)
+                self._complain((*place, key), _stray(key, kinds, beside, has_kind=bool(named)))
         if not named and not set(body) - set(beside):
             self._complain(place, f"lacks its kind: one of {', '.join(kinds)}")
         if len(named) > 1:

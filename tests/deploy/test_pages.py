@@ -16,10 +16,12 @@ from command_lines import PROGRAMS, complaint
 
 import reward_server.config
 import trainer.config
-from reward_server.domain import Sample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "deploy/README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "deploy/README.md", "examples/reasoning/README.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
 README = PAGES[0]
 
 
@@ -122,12 +124,14 @@ def test_the_trainers_page_begins_with_a_whole_configuration(tmp_path: Path):
     assert trainer.config.load(tmp_path / "train.yaml").rewards.names == ["brevity"]
 
 
-def test_the_scorer_that_the_architecture_shows_scores():
-    (block,) = [block for block in blocks(REPOSITORY / "docs/architecture.md", "python") if "class " in block]
-    names: dict[str, Any] = {}
-    exec(compile(block, "docs/architecture.md", "exec"), names)  # noqa: S102  # our own page
-    scorer = names["Shout"](names["ShoutOptions"](weight=0.5), None)
-    assert [scorer.verdict_on(Sample(text)).score for text in ("LOUD", "quiet")] == [0.5, 0.0]
+def test_the_package_that_the_page_on_scorers_shows_is_the_one_in_examples():
+    plugin = REPOSITORY / "examples" / "plugin"
+    page = (REPOSITORY / "docs/own-scorer.md").read_text()
+    (block,) = [block for block in blocks(REPOSITORY / "docs/own-scorer.md", "python") if "ScorerContract" in block]
+    test = (plugin / "tests" / "test_readability.py").read_text()
+    assert block.partition("class ")[2] == test.partition("class ")[2]
+    for line in re.findall(r"^([\w/.]+)  +\w", page.partition("## A scorer as a package")[2], flags=re.MULTILINE):
+        assert (plugin / line).is_file(), line
 
 
 def _yaml_blocks(page: Path) -> list[dict[str, Any]]:

@@ -44,6 +44,9 @@ def slow(completions):
 def not_a_number(completions):
     return [float("nan") if "nan" in completion else 1.0 for completion in completions]
 
+def near(completions, answer):
+    return [-abs(float(completion) - float(gold)) for completion, gold in zip(completions, answer)]
+
 def with_answer(completions, answer):
     return [float(completion == reference) for completion, reference in zip(completions, answer)]
 """
@@ -57,6 +60,7 @@ rewards:
   stuck: {python: rewards.py:stuck}
   slow: {python: {function: rewards.py:slow, timeout_s: 120}}
   not_a_number: {python: rewards.py:not_a_number}
+  near: {python: rewards.py:near, floor: -10}
   with_answer: {python: rewards.py:with_answer}
   length: {length: {unit: words, target: 3, width: 10}}
 """
@@ -166,6 +170,14 @@ def test_nan_is_a_failed_verdict(server: ServerProcess) -> None:
     assert verdicts.statuses[0] is Status.FAILED
     assert "nan" in verdicts.reasons[0]
     assert not any(score is not None and math.isnan(score) for score in verdicts.scores)
+
+
+def test_what_breaks_a_function_gets_its_floor_and_what_its_reference_breaks_does_not(server: ServerProcess) -> None:
+    completions = ["4", "I don't know", "nan", "5", "4", "5"]
+    answers = ["4", "4", "4", "4", "?", "?"]
+    with RewardClient(server.target) as client:
+        result = client.score(rewards=["near"], completions=completions, columns={"answer": answers})
+    assert result.rewards["near"].scores == [0.0, -10.0, -10.0, -1.0, None, None]
 
 
 def test_an_unknown_reward_is_named_with_those_there_are(server: ServerProcess) -> None:

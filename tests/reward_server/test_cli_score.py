@@ -113,6 +113,81 @@ def test_what_does_not_fit_the_configuration_is_said_in_one_line(reward_server, 
     assert len(ended.err.splitlines()) == 1
 
 
+MIXED = """
+rewards:
+  solved: {exact_match: {answer: whole}}
+  counted: {numeric: {reference_column: number}}
+  overall: {sum: {parts: {solved: 1, counted: 2}, missing_parts: skip}}
+  tokens: {overlong: {max_length: 4, cache: 2}}
+"""
+
+
+def scores(ended, reward):
+    return [json.loads(line)["verdicts"][reward]["score"] for line in ended.out.splitlines()]
+
+
+def test_a_column_that_only_some_lines_have_is_none_for_the_others(reward_server):
+    Path("server.yaml").write_text(MIXED)
+    write({"completion": "Paris", "answer": "Paris"}, {"completion": "4", "number": 4}, {"completion": "x"})
+    ended = reward_server("score", "--data", "data.jsonl", "--reward", "solved", "--reward", "overall")
+    assert ended.status == 0
+    assert scores(ended, "solved") == [1.0, None, None]
+    assert scores(ended, "overall") == [1.0, 2.0, None]
+    assert "answer" not in json.loads(ended.out.splitlines()[1])  # a line comes back as it was
+
+
+def test_a_column_that_no_line_has_is_named_with_what_the_lines_have_and_the_option_that_renames_it(reward_server):
+    Path("server.yaml").write_text(MIXED)
+    write({"completion": "Paris", "anwser": "Paris"}, {"completion": "4", "id": 4})
+    ended = reward_server("score", "--data", "data.jsonl", "--reward", "solved", "--reward", "overall")
+    assert ended.status == 1
+    end = "; did you mean 'anwser'?; the rows have: anwser, id"
+    renamed = "(is it called otherwise? say so in its reference_column)"
+    assert ended.err.splitlines() == [
+        f"data.jsonl: no row has 'answer': the reward 'solved' needs the column {renamed}{end}",
+        f"data.jsonl: no row has 'answer': the reward 'overall' needs the column {renamed}{end}",
+        f"data.jsonl: no row has 'number': the reward 'overall' needs the column {renamed}; the rows have: anwser, id",
+    ]
+
+
+def test_lines_without_a_prompt_are_named_where_a_reward_reads_it(reward_server):
+    write({"completion": "a", "weight": 1}, {"completion": "b", "prompt": "p"}, {"completion": "c", "prompt": None})
+    ended = reward_server("score", "--data", "data.jsonl", "--reward", "mine")
+    assert ended.status == 1
+    assert ended.err.splitlines() == [
+        f"data.jsonl:{line}: has no 'prompt', which the reward 'mine' reads" for line in (1, 3)
+    ]
+
+
+def test_lengths_in_tokens_are_taken_from_the_lines(reward_server):
+    Path("server.yaml").write_text(MIXED)
+    rows = [{"completion_token_count": 3}, {"completion_ids": [7, 7, 7, 7, 7]}, {"completion_token_count": None}, {}]
+    write(*({"completion": "x", **row} for row in rows))
+    ended = reward_server("score", "--data", "data.jsonl", "--reward", "tokens")
+    assert scores(ended, "tokens") == [-0.5, -1.0, None, None]
+    assert ended.status == 0
+    assert "completion_token_count" in reward_server("score", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ({"completion_ids": 3}, "its completion_ids must be a list of whole numbers, found 3"),
+        ({"completion_ids": ["a"]}, 'its completion_ids must be a list of whole numbers, found ["a"]'),
+        ({"completion_token_count": -1}, "its completion_token_count must be a whole number, found -1"),
+        ({"completion_token_count": True}, "its completion_token_count must be a whole number, found true"),
+        (
+            {"completion_token_count": 1, "completion_ids": []},
+            "its completion_token_count is 1, but it has 0 completion_ids: keep one of them",
+        ),
+    ],
+)
+def test_tokens_that_are_none_are_named_by_file_and_line(reward_server, tokens, message):
+    write({"completion": "x"}, {"completion": "x", **tokens})
+    ended = reward_server("score", "--data", "data.jsonl", "--reward", "brevity")
+    assert (ended.status, ended.err) == (1, f"data.jsonl:2: {message}\n")
+
+
 def test_bad_lines_are_all_named_by_file_and_line(reward_server):
     lines = [
         b'{"prompt": "p", "completio": "x"}',

@@ -1,7 +1,11 @@
-"""docs/server-config.md says what the models say, and its examples load: so it can't go stale."""
+"""docs/server-config.md and docs/rewards.md say what the models say, and their examples load: so they can't go stale."""
 
 import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from inspect import isclass
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -10,10 +14,31 @@ from reward_server.config import load
 from reward_server.config.models import AuthSection, Drain, FileShape, Limits, RewardFrame, Tls, Workers
 from reward_server.judge.options import JudgeOptions
 from reward_server.registry import BUILT_IN_ENGINES, BUILT_IN_SCORERS, ENGINES, SCORERS
-from reward_server.scorers.format import Pattern, Tags
-from reward_server.scorers.length import Step
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "server-config.md"
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = "\n".join((DOCS / name).read_text() for name in ("server-config.md", "rewards.md"))
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yields the models that a field's annotation is made of."""
+    if isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from models_in(inner)
+
+
+def tables_of(kind: str) -> dict[str, type[BaseModel] | list[type[BaseModel]]]:
+    """Returns the tables of a kind of reward by title: its options, and those that have options of their own."""
+    options = SCORERS[kind].Options
+    nested = {f"{kind}: {name}": list(models_in(field.annotation)) for name, field in options.model_fields.items()}
+    return {f"reward {kind}": options, **{title: models for title, models in nested.items() if models}}
+
+
+THERE = [
+    kind
+    for kind, place in BUILT_IN_SCORERS.items()
+    if find_spec(place.partition(":")[0].rpartition(".")[0]) and find_spec(place.partition(":")[0])
+]
 TABLES = {
     "The file": FileShape,
     "auth": AuthSection,
@@ -23,10 +48,7 @@ TABLES = {
     "workers": Workers,
     "rewards": RewardFrame,
     "judges": JudgeOptions,
-    "format: tags": Tags,
-    "format: patterns": Pattern,
-    "length: steps": Step,
-    **{f"reward {kind}": SCORERS[kind].Options for kind in BUILT_IN_SCORERS},
+    **{title: model for kind in THERE for title, model in tables_of(kind).items()},
     **{f"engine {kind}": ENGINES[kind].Options for kind in BUILT_IN_ENGINES},
 }
 
@@ -56,21 +78,22 @@ def shown(value):
 
 def table_of(model):
     """Returns the table that documents a model."""
-    rows = [f"| `{name}` | {default_of(field)} | {field.description} |" for name, field in model.model_fields.items()]
+    fields = [(field.alias or name, field) for name, field in model.model_fields.items()]
+    rows = [f"| `{name}` | {default_of(field)} | {field.description} |" for name, field in fields]
     return "\n".join(["| key | default | what it is |", "|---|---|---|", *rows])
 
 
 @pytest.mark.parametrize("title", TABLES)
 def test_the_document_has_the_keys_defaults_and_words_of_the_models(title):
-    section = re.search(rf"^##+ {re.escape(title)}\n(.*?)(?=^##|\Z)", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
-    assert section, f"docs/server-config.md has no section {title!r}"
-    expected = table_of(TABLES[title])
-    assert expected in section[1], f"the section {title!r} needs this table:\n{expected}"
+    section = re.search(rf"^##+ {re.escape(title)}\n(.*?)(?=^##|\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    assert section, f"neither docs/server-config.md nor docs/rewards.md has a section {title!r}"
+    models = TABLES[title]
+    for model in models if isinstance(models, list) else [models]:
+        expected = table_of(model)
+        assert expected in section[1], f"the section {title!r} needs this table:\n{expected}"
 
 
-EXAMPLES = re.findall(
-    r"^```yaml\n(.*?)^```", DOCUMENT.read_text() if DOCUMENT.exists() else "", re.DOTALL | re.MULTILINE
-)
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("text", EXAMPLES)

@@ -14,6 +14,7 @@ from pydantic import Field
 from reward_server.config import check_exposure, load
 from reward_server.errors import ConfigError
 from reward_server.options import Options
+from reward_server.registry import SCORERS as BUILT_IN
 from reward_server.views import View
 
 
@@ -276,6 +277,71 @@ def test_a_mistake_is_named_with_its_line_key_value_and_remedy(folder, text, mes
     assert any(message in line for line in said), said
     assert all(line.startswith("server.yaml:") for line in said)
     assert not any("Input" in line or "pydantic" in line for line in said)
+
+
+REAL = "rewards:\n  s: {length: {target: 1, width: 1}}\n  a:"
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ("{thinkng: {}}", "unknown kind; known: bleu, "),
+        ("{lenght: {}}", "unknown kind; did you mean 'length'? known: bleu, "),
+        ("{lenght: {}}", "; beside the kind may stand: view, description, floor (of a plug-in? install its package)"),
+        (
+            "{length: {target: 1, width: 1}, weight: 2}",
+            "rewards.a.weight: is nothing that a reward has: weights stand in `sum`, or in the trainer (reward_weights)",
+        ),
+        (
+            "{length: {target: 1, width: 1}, target: 2}",
+            "rewards.a.target: unknown key; known: view, description, floor (a kind's own options stand under the kind)",
+        ),
+        ("{sum: [s]}", "rewards.a.sum: each part needs its weight: write sum: {s: 1.0}"),
+        ("{sum: s}", "rewards.a.sum: each part needs its weight: write sum: {s: 1.0}"),
+        ("{sum: {parts: [s, t]}}", "rewards.a.sum: each part needs its weight: write sum: {s: 1.0, t: 1.0}"),
+        (
+            "{format: {tags: {names: [<think>, </answer>], score: 1}}}",
+            "rewards.a.format.tags.names[0]: write think, without < >",
+        ),
+        ("{format: {thinking: {tag: <think>, score: 1}}}", "rewards.a.format.thinking.tag: write think, without < >"),
+        (
+            "{format: {thinking: {score: 1}}, view: answer}",
+            "rewards.a.view: hides the thinking block, which `thinking` looks for and so would never find: give it view: full",
+        ),
+        (
+            "{format: {tags: {names: [think, answer], score: 1}}, view: answer}",
+            "rewards.a.view: hides the thinking block, which `tags` looks for and so would never find: give it view: full",
+        ),
+    ],
+)
+def test_a_mistake_in_a_built_in_kind_is_named_with_its_remedy(folder, reward, message):
+    Path("server.yaml").write_text(f"{REAL} {reward}")
+    with pytest.raises(ConfigError) as caught:
+        load("server.yaml")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("server.yaml:3: ")
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        "{format: {thinking: {score: 1}}}",
+        "{format: {thinking: {score: 1, tag: reasoning}}, view: answer}",
+        "{format: {tags: {names: [answer], score: 1}}, view: answer}",
+        "{format: {tags: {names: [think], score: 1}}, view: messages}",
+    ],
+)
+def test_a_view_that_hides_nothing_is_allowed(folder, reward):
+    Path("server.yaml").write_text(f"{REAL} {reward}")
+    assert load("server.yaml").rewards
+
+
+def test_kinds_and_what_stands_beside_them_are_told_apart(folder):
+    Path("server.yaml").write_text(f"{REAL} {{lenght: {{}}}}")
+    with pytest.raises(ConfigError) as caught:
+        load("server.yaml")
+    known = str(caught.value).partition("known: ")[2].partition(";")[0].split(", ")
+    assert known == list(BUILT_IN)
 
 
 def test_all_mistakes_are_named_in_one_go_in_the_order_of_the_file(folder):

@@ -10,7 +10,7 @@ from reward_server.domain import Blame, Call, Cost, Sample, Status, abstained, f
 from reward_server.errors import ConfigError
 from reward_server.floor import FLOOR_FLAG, floor_of, floored
 from reward_server.rewards import Rewards
-from reward_server.scorers.sum import Sum
+from reward_server.scorers.recipes.sum import Sum
 from reward_server.scoring import Selector
 
 SCORES = st.floats(-1e9, 1e9)

@@ -19,7 +19,6 @@ from waiting import until
 from reward_server.engines.base import ChatMessage, Puller, Question
 from reward_server.engines.ollama.engine import Ollama
 from reward_server.engines.ollama.host import OllamaHost
-from reward_server.engines.over_http.credentials import Secret
 from reward_server.errors import (
     AnswerTimedOut,
     ConfigError,
@@ -29,6 +28,7 @@ from reward_server.errors import (
     HostUnreachable,
     ModelMissing,
 )
+from reward_server.http.credentials import Secret
 
 QUESTION = Question(
     (ChatMessage("system", "You grade."), ChatMessage("user", "BEGIN COMPLETION a\nhi\nEND COMPLETION a")),

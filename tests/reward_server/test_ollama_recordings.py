@@ -18,9 +18,6 @@ from reward_server.engines.ollama.engine import Ollama
 from reward_server.engines.ollama.host import OllamaHost
 from reward_server.engines.ollama.options import OllamaOptions
 from reward_server.engines.over_http import chat_completions
-from reward_server.engines.over_http.complaints import Addressee
-from reward_server.engines.over_http.credentials import Secret
-from reward_server.engines.over_http.host import Reply
 from reward_server.errors import (
     BadAnswer,
     EngineError,
@@ -30,6 +27,9 @@ from reward_server.errors import (
     ModelMissing,
     PromptTooLong,
 )
+from reward_server.http.complaints import Addressee
+from reward_server.http.credentials import Secret
+from reward_server.http.host import Reply
 
 MODEL = "smollm2:135m"
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from shutil import copytree
 
 import yaml
 
@@ -11,7 +12,8 @@ from reward_server.domain import Call, Sample
 from reward_server.rewards import Rewards
 from reward_server.scoring import Selector
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own-scorer.md").read_text()
+REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / "docs" / "own-scorer.md").read_text()
 
 
 def blocks(language):
@@ -31,7 +33,8 @@ async def test_the_pages_files_score_as_it_says(tmp_path):
 async def test_all_its_configurations_can_be_served(tmp_path):
     (tmp_path / "rewards.py").write_text(blocks("python")[0])
     rewards = {name: reward for block in blocks("yaml") for name, reward in yaml.safe_load(block)["rewards"].items()}
+    copytree(REPOSITORY / "examples/functions", tmp_path, dirs_exist_ok=True)  # one of them is named
     (tmp_path / "server.yaml").write_text(yaml.safe_dump({"rewards": rewards}))
     async with Rewards(load(tmp_path / "server.yaml")) as served:
-        assert served.names == ["compiled", "polite", "ranked", "turns"]
+        assert served.names == ["compiled", "gsm8k", "near", "polite", "ranked", "turns"]
         assert all(health.serving for health in served.health().values())

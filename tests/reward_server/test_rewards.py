@@ -51,11 +51,24 @@ async def test_a_missing_column_is_refused_saying_what_was_sent():
         begin(rewards, "exact", samples=[Sample("x", columns={"answer": 1, "hint": 2, "more": 3})])
         with pytest.raises(MissingColumn) as raised:
             begin(rewards, "exact", samples=[Sample("x", columns={"hint": 2, "solution": 3})])
-        with pytest.raises(MissingColumn, match="lacks 'answer', 'hint' and has no columns"):
+        with pytest.raises(MissingColumn, match=r"lacks 'answer', 'hint' and has no columns$"):
             begin(rewards, "exact", samples=[Sample("x")])
     assert str(raised.value) == (
         "the reward 'exact' needs the columns 'answer', 'hint'; the request lacks 'answer' and has 'hint', 'solution'"
     )
+
+
+async def test_a_missing_column_that_an_option_names_may_be_called_otherwise():
+    class Named(Options):
+        reference_column: str = "answer"
+        metadata_column: str = "metadata"
+
+    needs = Needs(required_columns=frozenset({"answer", "metadata"}))
+    kind = rule(lambda sample: scored(0.0), needs=needs, Options=Named)
+    async with rewards_of({"exact": kind}) as rewards:
+        with pytest.raises(MissingColumn) as raised:
+            begin(rewards, "exact", samples=[Sample("x", columns={"gold": 3, "metadata": {}})])
+    assert str(raised.value).endswith(". Is it called otherwise? Say so in the reward's reference_column")
 
 
 async def test_a_reward_that_reads_prompts_wants_them():
@@ -202,7 +215,7 @@ async def test_peoples_functions_do_not_find_the_servers_secrets(monkeypatch):
     engines = {"host": EngineConfig(name="host", kind="small", options=EngineOptions())}
     config = config_of({"chars": Chars}, engines=engines, auth=Auth(token=SecretStr("s3cret")))
     async with Rewards(config, scorers={"chars": Chars}, engines={"small": Engine}):
-        assert hidden == [{"HOST_KEY", "REWARD_TOKEN"}]
+        assert hidden == [{"HOST_KEY", "REWARD_TOKEN"}] * 2  # for functions, and for rules
 
 
 async def test_engines_start_before_judges_need_them_and_are_asked_together(tmp_path):

@@ -155,6 +155,31 @@ async def test_what_is_no_verdict_is_failed(given, words):
         assert words in verdict.status_reason
 
 
+@pytest.mark.parametrize(
+    ("given", "score"),
+    [(scored(-1.67), None), (scored(1.1, flags=("odd",)), None), (scored(1), 1.0), (scored(0.0), 0.0),
+     (scored(1 + 1e-12), 1.0), (scored(-1e-12, flags=("odd",)), 0.0)],
+)  # fmt: skip
+async def test_a_score_outside_the_declared_range_is_no_score(given, score):
+    for kind in (
+        rule(lambda sample: given, score_range=(0.0, 1.0)),
+        scripted(lambda samples, call: each(given, samples), score_range=(0.0, 1.0)),
+    ):
+        verdict = (await one(kind))[0]
+        assert verdict.score == score
+        assert verdict.flags == given.flags
+        if score is None:
+            assert verdict.status is Status.FAILED
+            assert verdict.status_reason == f"the scorer gave {given.score!r}, outside its range 0 to 1"
+    assert (await one(rule(lambda sample: given)))[0].score == given.score  # no range is known
+
+
+@pytest.mark.parametrize("score_range", [None, (0.0, math.inf), (-math.inf, math.inf)])
+async def test_no_range_makes_what_is_not_finite_a_score(score_range):
+    given = Verdict(math.inf, Status.SCORED)
+    assert (await one(rule(lambda sample: given, score_range=score_range)))[0].status is Status.FAILED
+
+
 async def each(verdict, samples):
     for index in range(len(samples)):
         yield index, verdict

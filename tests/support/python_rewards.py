@@ -9,7 +9,8 @@ from typing import Any
 
 from reward_server.domain import Call, Sample, Verdict
 from reward_server.scorers.base import ScorerContext
-from reward_server.scorers.python import PythonOptions, PythonScorer
+from reward_server.scorers.python.options import PythonOptions
+from reward_server.scorers.python.scorer import PythonScorer
 from reward_server.workers.pool import WorkerPool
 
 

@@ -11,7 +11,7 @@ from reward_server.domain import HEALTHY, Call, CostClass, Health, Needs, Sample
 from reward_server.options import Options
 from reward_server.rewards import Rewards
 from reward_server.scorers.base import Rule, ScorerContext
-from reward_server.scorers.sum import Sum, SumOptions
+from reward_server.scorers.recipes.sum import Sum, SumOptions
 from reward_server.views import View
 
 Score = Callable[[Sequence[Sample], Call], AsyncIterator[tuple[int, Verdict]]]
