@@ -74,7 +74,7 @@ HANG_MATH = {"a tower of powers", "a factorial", "a power", "nested parentheses"
 BROKEN = {"math": HANG_MATH}
 """Which bombs break which rules. All other verdicts on them are scores."""
 
-SCORES: Mapping[str, Mapping[str, float]] = {"format": {"one word": 1}, "repetition": {"many words": -1}}
+SCORES: Mapping[str, Mapping[str, float]] = {"format": {"one word": 1}}
 """Of bombs that are not scored about 0."""
 
 REFERENCES = {"a tower of powers": True, "boxed braces": True, "many digits": True, "a regex bomb": False}
@@ -151,8 +151,11 @@ def test_bombs_among_texts_are_scored_and_so_are_their_neighbours(server: Server
         found = {text: sorted(scores) for text, scores in groups.neighbours(got.scores).items()}
         assert found == {SENTENCE: [pytest.approx(right)], "11 22 33": [0.0]}, name
         scores = {bomb: got.scores[place] for bomb, place in groups.places.items()}
-        low = {bomb: SCORES.get(name, {}).get(bomb, 0.0) for bomb in groups.bombs}
-        assert scores == pytest.approx(low, abs=0.05), name
+        if name == "repetition":  # most bombs say one thing again and again
+            assert all(-1.0 <= score <= 0.0 for score in scores.values())
+            assert scores["many words"] == pytest.approx(-1.0, abs=0.05)
+        else:
+            assert scores == pytest.approx(dict.fromkeys(groups.bombs, 0.0), abs=0.05), name
 
 
 def test_a_function_that_breaks_is_floored_with_its_reason_and_its_neighbours_are_scored(server: ServerProcess) -> None:
