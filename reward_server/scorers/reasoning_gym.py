@@ -126,7 +126,7 @@ def _score(entry_json: str, answer: str | None) -> float:
             return float(_scorer(task)(answer, entry))
         except MemoryError:
             raise
-        except Exception:
+        except Exception:  # tasks' scorers raise what they like over odd answers; the entry's own has proved it sound
             if entry["answer"] is None:  # no proof that it is not the entry
                 raise
             return 0.0

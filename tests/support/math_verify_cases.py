@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-SOURCE = "https://pypi.org/project/math-verify/0.9.0/ (math_verify-0.9.0.tar.gz, tests/)"
+SOURCE = "math-verify 0.9.0, its source distribution (math_verify-0.9.0.tar.gz, tests/)"
 LICENCE = "Apache-2.0"
 MODULES = (
     "test_all",
