@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from reward_server.domain import Blame, Call, CostClass, Health, Needs, Sample, Verdict, abstained, failed, scored
+from reward_server.domain import Blame, Call, Needs, Sample, Verdict, abstained, failed, scored
 from reward_server.errors import HostUnreachable
 from reward_server.http.complaints import Addressee, complaint_of, excerpt
 from reward_server.http.credentials import Secret, http_url
@@ -34,7 +34,7 @@ from reward_server.scorers.endpoints.asking import PLAIN, Asking
 from reward_server.scorers.endpoints.options import RemoteOptions
 from reward_server.scorers.endpoints.protocols.base import json_in
 from reward_server.scorers.endpoints.protocols.openrlhf import PATH, reward_from, rewards_in
-from reward_server.scorers.endpoints.remote import Remote
+from reward_server.scorers.endpoints.remote import Remote, RemoteScorer
 from reward_server.scorers.endpoints.texts import whole
 from reward_server.scorers.texts import NOT_A_TEXT
 from reward_server.views import plain_text
@@ -63,13 +63,11 @@ class EndpointOptions(RemoteOptions):
         return url if urlsplit(url).path else url + PATH
 
 
-class Endpoint:
+class Endpoint(RemoteScorer):
     """Scores by asking somebody's own reward server."""
 
     kind: ClassVar[str] = "endpoint"
     Options = EndpointOptions
-    cost_class = CostClass.JUDGE
-    compares: ClassVar[bool] = False
 
     def __init__(self, options: EndpointOptions, context: ScorerContext) -> None:
         self._options = options
@@ -80,34 +78,17 @@ class Endpoint:
         self._label = f"reward `{context.reward_name}` ({options.url})"
         self._secret = Secret(place, "token", options.token_env, options.token_file, context.folder)
         self._mend = f"Start the server there, or mend {place}.url"
-        self._to = Addressee(self._label, "", model_mend=self._mend, token_mend=f"{place}.token_env")
-        self._started: Remote | None = None
-        self._asks_hosts = context.asks_hosts
+        to = Addressee(self._label, "", model_mend=self._mend, token_mend=f"{place}.token_env")
+        super().__init__(to, context)
 
     async def start(self) -> None:
         """Looks whether anybody answers there. Raises `ConfigError` where the token can't be read."""
         host = Host(self._label, self._options.url, mend=self._mend, headers=self._secret.bearer_header())
-        self._started = Remote(host, self._to, self._options.in_flight, self._look)
-        await self._started.open(asks=self._asks_hosts)
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        if self._started is not None:
-            await self._started.close()
-
-    @property
-    def _remote(self) -> Remote:
-        if self._started is None:
-            raise HostUnreachable(f"{self._label}: not started")
-        return self._started
+        await self._open(Remote(host, self._to, self._options.in_flight, self._look))
 
     def identity(self) -> Mapping[str, Any]:
         """Returns nothing: what stands behind the URL is known to nobody here."""
         return {}
-
-    def health(self) -> Health:
-        """Returns whether it answered when it was asked last."""
-        return self._remote.health()
 
     async def _look(self) -> None:
         """Sees whether there is a server. That a GET is not what it wants says that there is one."""

@@ -7,14 +7,15 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import structlog
 
-from reward_server.domain import HEALTHY, Health, Sample
+from reward_server.domain import HEALTHY, CostClass, Health, Sample
 from reward_server.errors import EngineError, HostBusy, HostFailed, HostUnreachable, ModelMissing
 from reward_server.http.complaints import Addressee, Complaint, complaint_of, error_for
 from reward_server.http.host import LOOK_TIMEOUT_S, Host, Reply
+from reward_server.scorers.base import ScorerContext
 
 TRIES: Final = 3
 FIRST_PAUSE_S: Final = 0.2
@@ -168,3 +169,34 @@ class Remote:
                         await self._hurry.wait()
                         continue  # it was lost meanwhile: look soon, not now
             await self.look_now()
+
+
+class RemoteScorer:
+    """What scorers that ask a server share: it is opened once, and closed, and its health is theirs."""
+
+    cost_class = CostClass.JUDGE
+    compares: ClassVar[bool] = False
+
+    def __init__(self, to: Addressee, context: ScorerContext) -> None:
+        self._to = to
+        self._asks_hosts = context.asks_hosts
+        self._started: Remote | None = None
+
+    async def _open(self, remote: Remote) -> None:
+        self._started = remote
+        await remote.open(asks=self._asks_hosts)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._started is not None:
+            await self._started.close()
+
+    @property
+    def _remote(self) -> Remote:
+        if self._started is None:
+            raise HostUnreachable(f"{self._to.label}: not started")
+        return self._started
+
+    def health(self) -> Health:
+        """Returns whether the server answered when it was asked last."""
+        return self._remote.health()

@@ -19,8 +19,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
-from reward_server.domain import Blame, Call, CostClass, Health, Needs, Sample, Text, Verdict, abstained
-from reward_server.errors import BadAnswer, ConfigError, HostUnreachable, ModelChanged
+from reward_server.domain import Blame, Call, Needs, Sample, Text, Verdict, abstained
+from reward_server.errors import BadAnswer, ConfigError, ModelChanged
 from reward_server.http.complaints import Addressee
 from reward_server.http.credentials import Secret
 from reward_server.http.host import Host
@@ -30,7 +30,7 @@ from reward_server.scorers.endpoints.model_options import RewardModelOptions
 from reward_server.scorers.endpoints.protocols.base import Manner, Told
 from reward_server.scorers.endpoints.protocols.kinds import PROTOCOLS
 from reward_server.scorers.endpoints.readings import Reader
-from reward_server.scorers.endpoints.remote import Remote
+from reward_server.scorers.endpoints.remote import Remote, RemoteScorer
 from reward_server.scorers.endpoints.texts import Input, Texts, read_template
 from reward_server.views import content_text
 
@@ -39,13 +39,11 @@ YIELD_EVERY_CHARS: Final = 20_000
 """Looking for tokens in so many characters takes up to ten milliseconds; then others have a turn."""
 
 
-class RewardModel:
+class RewardModel(RemoteScorer):
     """Scores by asking a reward model."""
 
     kind: ClassVar[str] = "reward_model"
     Options = RewardModelOptions
-    cost_class = CostClass.JUDGE
-    compares: ClassVar[bool] = False
 
     def __init__(self, options: RewardModelOptions, context: ScorerContext) -> None:
         self._options, self._folder = options, context.folder
@@ -55,18 +53,17 @@ class RewardModel:
         self._reader = Reader(options.label, options.activation, options.calibrate)
         self.score_range: tuple[float, float] | None = self._reader.score_range
         self._secret = Secret(place, "token", options.token_env, options.token_file, context.folder)
-        self._to = Addressee(
+        to = Addressee(
             f"reward `{context.reward_name}` ({options.url})",
             options.model or "",
             model_mend=f"Mend {place}.model",
             token_mend=f"{place}.token_env",
         )
+        super().__init__(to, context)
         manner = Manner(options.model, options.too_long, options.rows)
         self._protocol = PROTOCOLS[options.protocol](self._to, manner)
         self._told = UNKNOWN
         self._texts: Texts  # from `start` on
-        self._started: Remote | None = None
-        self._asks_hosts = context.asks_hosts
 
     async def start(self) -> None:
         """Looks at the server. Raises `ConfigError` where the template or the token can't be read."""
@@ -75,8 +72,7 @@ class RewardModel:
         mend = f"Start the server there, or mend {self._place}.url"
         base = options.url.removesuffix(self._protocol.path)
         host = Host(self._to.label, base, mend=mend, headers=self._secret.bearer_header())
-        self._started = Remote(host, self._to, options.in_flight, self._look, self._protocol.refusal)
-        await self._started.open(asks=self._asks_hosts)
+        await self._open(Remote(host, self._to, options.in_flight, self._look, self._protocol.refusal))
 
     def _template(self) -> str:
         if self._options.template_file is None:
@@ -86,24 +82,9 @@ class RewardModel:
         except ConfigError as error:
             raise ConfigError(f"{self._place}.template_file: {error}") from None
 
-    async def close(self) -> None:
-        """Closes the connections."""
-        if self._started is not None:
-            await self._started.close()
-
-    @property
-    def _remote(self) -> Remote:
-        if self._started is None:
-            raise HostUnreachable(f"{self._to.label}: not started")
-        return self._started
-
     def identity(self) -> Mapping[str, Any]:
         """Returns what the server tells of its model, and what shapes the texts that it is given."""
         return {"model": dict(self._told.model), **self._texts.identity()}
-
-    def health(self) -> Health:
-        """Returns whether it answered when it was asked last."""
-        return self._remote.health()
 
     async def _look(self) -> None:
         self._told = await self._protocol.look(self._remote.get)
