@@ -22,7 +22,7 @@ async def start_child(*command: str, **how: Any) -> asyncio.subprocess.Process:
         raise
 
 
-async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def to_its_end(work: Coroutine[Any, Any, object]) -> None:
     """Waits for work that must not be cut short, such as for a killed process; whoever is cancelled raises that after.
 
     It must be quick, and must not wait for whoever cancels.

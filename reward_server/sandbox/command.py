@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from reward_server import own_time
 from reward_server.errors import SandboxUnavailable
 
 SET_IDS_BITS: Final = 1 << 6 | 1 << 7  # CAP_SETGID, CAP_SETUID
@@ -23,7 +24,8 @@ FIRST_UID: Final = 1_879_048_192
 
 UIDS_PER_SERVER: Final = 128
 USER_INSIDE: Final = 1000
-INSIDE: Final = "/harness/reward_server/sandbox/inside"
+HARNESS: Final = "/harness/reward_server"
+INSIDE: Final = f"{HARNESS}/sandbox/inside"
 
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -167,7 +169,8 @@ def command(bwrap: str, interpreter: Interpreter, *, as_administrator: bool) -> 
         args += ["--perms", "0755", "--dir", folder]
     for path in visible:
         args += ["--symlink", str(Path(path).readlink()), path] if _is_system_link(path) else ["--ro-bind", path, path]
-    args += ["--ro-bind", str(Path(__file__).with_name("inside")), INSIDE, "--proc", "/proc"]
+    args += ["--ro-bind", str(Path(__file__).with_name("inside")), INSIDE]
+    args += ["--ro-bind", own_time.__file__, f"{HARNESS}/own_time.py", "--proc", "/proc"]
     for folder in _PLACES_OF_RUNS:
         args += ["--dir", folder]
     for device in _DEVICES:

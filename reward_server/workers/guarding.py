@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from reward_server.errors import WorkerDied, WorkOutOfMemory, WorkTimedOut
+from reward_server.own_time import OwnTime, Reading, read_thread
 from reward_server.workers.board import CPU_NS, DELAY_NS, FINISHED, RECORDED_NS, RESIDENT_BYTES, RUNNING, STARTED_NS
 from reward_server.workers.chunks import Chunk
 from reward_server.workers.jobs import ItemJob
 from reward_server.workers.supply import Supply
-from reward_server.workers.watching import OwnTime, Reading, read_thread, taken_bytes
+from reward_server.workers.watching import taken_bytes
 from reward_server.workers.worker import Worker
 
 LOOK_S: Final = 0.02

@@ -11,11 +11,12 @@ import pytest
 from waiting import until
 from worker_functions import run, value
 
+from reward_server import own_time
 from reward_server.errors import WorkerDied, WorkTimedOut
+from reward_server.own_time import OwnTime, Reading
 from reward_server.workers import guarding, watching
 from reward_server.workers.items import ItemDone, ItemJob, run_items
 from reward_server.workers.pool import WorkerPool
-from reward_server.workers.watching import OwnTime, Reading
 
 SOON_S = 60.0  # far more than anything here takes: only against a hang
 MS = 1_000_000
@@ -136,7 +137,7 @@ class Kernel:
         self.state = "R"
         self.relatives_ms = 0
         self.own = OwnTime(1, 0, Reading(0, 0))
-        monkeypatch.setattr(watching, "read_thread", lambda _: self.reading())
+        monkeypatch.setattr(own_time, "read_thread", lambda _: self.reading())
         monkeypatch.setattr(OwnTime, "_relatives_delay_ns", lambda _: self.relatives_ms * MS)
 
     def reading(self):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reward_server.children import start_child, to_its_end
 from reward_server.domain import HEALTHY, Health
 from reward_server.sandbox.base import Job, Outcome, Result, Run
 
@@ -46,15 +47,15 @@ class LocalSandbox:
     async def _ran(self, job: Job, run: Run, deadline: float) -> Result:
         source = f"{job.source}\n{run.tail}".encode(errors="replace").decode()
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-c", source), stdin=pipe, stdout=pipe, stderr=pipe
-        )
+        process = await start_child(sys.executable, "-I", "-c", source, stdin=pipe, stdout=pipe, stderr=pipe)
         try:
             async with asyncio.timeout(min(job.limits.wall_s, deadline - time.monotonic())):
                 out, err = await process.communicate(run.stdin.encode(errors="replace"))
         except TimeoutError:
-            process.kill()
-            await process.communicate()
             return Result(Outcome.TIMED_OUT, cpu_s=job.limits.wall_s)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await to_its_end(process.wait())
         outcome = Outcome.FAILED if process.returncode else Outcome.OK
         return Result(outcome, out.decode(), err.decode(), process.returncode)

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from reward_server.sandbox.inside import confining, program
-from reward_server.sandbox.inside.watching import Watch, oom_kills, resident_pages
+from reward_server.sandbox.inside.watching import TICK_MS, Watch, oom_kills, resident_pages
 
 MESSAGE_BYTES: Final = 65_536
 FILES_PER_RUN: Final = 5
-TICK_MS: Final = 10
 
 
 class Harness:

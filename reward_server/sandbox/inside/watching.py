@@ -10,9 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from reward_server.own_time import OwnTime, Reading
+
 PAGE_BYTES: Final = resource.getpagesize()
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 MEBIBYTE: Final = 1 << 20
+TICK_MS: Final = 10
+"""From look to look."""
 
 LATE_FACTOR: Final = 10
 LATE_S: Final = 10.0
@@ -72,34 +76,32 @@ def oom_kills() -> int:
 
 
 class Clock:
-    """A run's own time: wall time less what its program waited for a CPU or a disk.
+    """A program's own time, once there is a program.
 
-    Where the kernel does not tell how long it waited for a CPU, of time in which it was ready only CPU time counts.
-    A program can look as if it waited for a disk (by `vfork`), so that is believed for `disk_s` seconds only.
+    Where the kernel does not tell how long it waited for a CPU, of time in which it was ready only CPU time counts. That
+    it waits for a disk, or is stopped, is believed for `idle_s` seconds only.
     """
 
-    def __init__(self, disk_s: float) -> None:
+    def __init__(self, idle_s: float) -> None:
         self.own_s = 0.0
-        self._disk_s = disk_s
-        self._last_s = time.monotonic()
-        self._waited_s = 0.0
+        self._idle_ns = int(idle_s * 1e9)
+        self._last_ns = time.monotonic_ns()
         self._cpu_s = 0.0
+        self._own: OwnTime | None = None
 
-    def tick(self, pid: int | None, state: bytes, cpu_s: float) -> None:
-        """Adds the time since the last tick."""
-        now = time.monotonic()
-        passed_s, self._last_s = now - self._last_s, now
+    def tick(self, program: int | None, state: bytes, cpu_s: float) -> None:
+        """Adds the time since the last tick. `cpu_s`: of all its processes, since the run began."""
+        now_ns = time.monotonic_ns()
+        last_ns, self._last_ns = self._last_ns, now_ns
         used_s, self._cpu_s = cpu_s - self._cpu_s, cpu_s
-        try:
-            waited_s = int(Path(f"/proc/{pid}/schedstat").read_bytes().split()[1]) / 1e9
-        except (OSError, IndexError):
-            own_s = used_s if state == b"R" else passed_s
-        else:
-            own_s, self._waited_s = passed_s - (waited_s - self._waited_s), waited_s
-        if state == b"D" and self._disk_s > 0:
-            self._disk_s -= passed_s
-        else:
-            self.own_s += min(passed_s, max(0.0, own_s))
+        if program is None:
+            return
+        if self._own is None:
+            self._own = OwnTime(program, last_ns, Reading(0, 0), self._idle_ns)
+        own_s = self._own.look(now_ns, last_ns + TICK_MS * 1_000_000)
+        if own_s is None:
+            own_s = self.own_s + (used_s if state == b"R" else (now_ns - last_ns) / 1e9)
+        self.own_s = max(self.own_s, own_s)
 
 
 class Watch:
@@ -109,7 +111,7 @@ class Watch:
         self._init = init
         self._limits = limits
         self._base_pages = base_pages
-        self._clock = Clock(disk_s=limits["wall_s"])
+        self._clock = Clock(idle_s=limits["wall_s"])
         self._began_s = time.monotonic()
         self._program: int | None = None
         self.cpu_s = 0.0  # at the last look
