@@ -145,7 +145,7 @@ REASONS: Mapping[str, str] = {
     "SEGV": "killed by SIGSEGV",
     "ABORT": "killed by SIGABRT",
     "MEMORY": "takes too much memory (memory_mb): MemoryError",
-    "SHARED_MEMORY": "takes too much memory (memory_mb): it took",
+    "SHARED_MEMORY": "",  # memory is looked at ten times a second: its time may be over before
     "FORK_AND_HANG": "did not return in time and was stopped",
     "EXIT": "ended under it: exit status 3",
     "EXIT_WELL": "ended under it: exit status 0",
