@@ -17,7 +17,9 @@ RewardError
 |- DeadlineExceeded     the server lives but is too slow: give it more time, or less work
 |- ServerBroke          a bug of the server, or an answer against the contract: read the server's log
 |- LocalServerFailed    the process of a `local:` target did not start, or ended: its last words are in the message
-`- RewardMissing        verdicts are missing, and `missing="raise"` asks for an error then
+|- OtherRankStopped     a reward function raised one of these on another rank of the run: see that rank's output
+`- RewardMissing        verdicts are missing, and `missing="raise"` or `stop_when_missing` asks for an error then
+OtherRankFailed          a reward function broke on another rank (no RewardError): see that rank's output
 """
 
 from __future__ import annotations
@@ -89,6 +91,14 @@ class ServerBroke(RewardError):
 
 class LocalServerFailed(RewardError):
     """The server process of a `local:` target did not start, or ended."""
+
+
+class OtherRankStopped(RewardError):
+    """The rewards stopped coming on another rank, so that all ranks stop."""
+
+
+class OtherRankFailed(Exception):
+    """A reward function broke on another rank, so that all ranks end."""
 
 
 class RewardMissing(RewardError):

@@ -6,7 +6,6 @@ such as `(completions, prompts)`, crash on them. The wrapper here passes what a 
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import inspect
@@ -44,29 +43,52 @@ def load_function(reference: str, folder: Path) -> RewardFunction:
     return cast("RewardFunction", function)
 
 
-def for_trl(name: str, function: RewardFunction) -> RewardFunction:
-    """Returns `function` as TRL calls one: given what its signature takes, and known to the metrics as `name`."""
-    accepted = _accepted(function)
+class LocalFunction:
+    """A function as TRL calls one: given what its signature takes, and known to the metrics by a name of its own.
 
-    def arguments(given: dict[str, Any]) -> dict[str, Any]:
-        return given if accepted is None else {key: value for key, value in given.items() if key in accepted}
+    It can be pickled where its function can, and always where the function's place is known: TRL's `async_grpo` calls
+    reward functions in a process of their own.
+    """
 
-    # TRL awaits only what is a coroutine function; an object with an `async __call__` is none.
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    def __init__(self, name: str, function: RewardFunction, place: tuple[str, Path] | None = None) -> None:
+        """Wraps `function`; `place` is where `load_function` has it from."""
+        self.__name__ = name  # what TRL calls its metrics
+        self.__wrapped__ = function  # `inspect.signature` looks here
+        self._accepted = _accepted(function)
+        self._place = place
 
-        @functools.wraps(function)
-        async def call_async(**given: Any) -> Any:
-            return await function(**arguments(given))
+    def __call__(self, **given: Any) -> Any:
+        """Calls the function with those of TRL's keywords that it takes."""
+        return self.__wrapped__(**self._arguments(given))
 
-        call_async.__name__ = name
-        return call_async
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._place is None:
+            return for_trl, (self.__name__, self.__wrapped__)
+        return load_for_trl, (self.__name__, *self._place)
 
-    @functools.wraps(function)
-    def call(**given: Any) -> Any:
-        return function(**arguments(given))
+    def _arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        return (
+            given if self._accepted is None else {key: value for key, value in given.items() if key in self._accepted}
+        )
 
-    call.__name__ = name
-    return call
+
+class AsyncLocalFunction(LocalFunction):
+    """A `LocalFunction` that is awaited. TRL knows it by its `__call__`."""
+
+    async def __call__(self, **given: Any) -> Any:
+        """Awaits the function with those of TRL's keywords that it takes."""
+        return await self.__wrapped__(**self._arguments(given))
+
+
+def for_trl(name: str, function: RewardFunction, place: tuple[str, Path] | None = None) -> LocalFunction:
+    """Returns `function` as TRL calls one, known to the metrics as `name`; `place` is where `load_function` has it from."""
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    return (AsyncLocalFunction if is_async else LocalFunction)(name, function, place)
+
+
+def load_for_trl(name: str, reference: str, folder: Path) -> LocalFunction:
+    """Returns what `load_function` finds as TRL calls it, known to the metrics as `name`. Raises `ConfigError`."""
+    return for_trl(name, load_function(reference, folder), (reference, folder))
 
 
 def missing_columns(function: RewardFunction, columns: Iterable[str]) -> list[str]:

@@ -12,18 +12,40 @@ advantage 0, needs a subclass of `GRPOTrainer`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from trainer.client import RewardScores
 from trainer.errors import RewardMissing
 
-MissingPolicy = Literal["group_mean", "none", "raise"]
+MissingPolicy = Literal["group_mean", "drop_sample", "drop_group", "raise"]
+"""What a run does with scores that are missing."""
+
+FunctionPolicy = Literal["group_mean", "none", "raise"]
+"""What a reward function can do by itself with scores that are missing."""
+
+
+class MissingLimit(Protocol):
+    """When a run ends because too much is missing."""
+
+    @property
+    def share(self) -> float:
+        """Of the scores of a batch, over all rewards: more than that is missing."""
+
+    @property
+    def steps(self) -> int:
+        """In so many batches in a row."""
+
+
+def missing_key(name: str) -> str:
+    """Returns the metric of how many scores of a reward are missing in a batch."""
+    return f"rewards/{name}/missing"
+
 
 FLOOR = "floor"
 """The flag of a verdict that would be missing, had not the completion itself broken its grader: no gap to fill."""
 
 
-def without_gaps(verdicts: RewardScores, groups: Sequence[int], policy: MissingPolicy) -> list[float | None]:
+def without_gaps(verdicts: RewardScores, groups: Sequence[int], policy: FunctionPolicy) -> list[float | None]:
     """Returns one score per completion, in the reward's own range.
 
     Args:

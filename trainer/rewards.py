@@ -8,6 +8,7 @@ trainer = GRPOTrainer(model=model, reward_funcs=[brevity, relevant], args=config
 With `GRPOConfig(log_completions=True)` TRL's table of completions has a column `<reward>/reason` with a judge's words, or
 why a score is missing, its flags before it. Metrics beside TRL's own, each a mean over the calls of a logging step and
 over ranks: `rewards/<reward>/missing` and `reward_server/missing` (scores missing in a batch, of one reward and of all),
+`rewards/<reward>/missing/abstained` and `/failed` (of these, what could not be judged, and what went wrong),
 `rewards/<reward>/flags/<flag>` (verdicts in a batch that bear a flag, such as `floor`, once there was one),
 `rewards/<reward>/parts/<part>` (mean score of a part, such as a criterion of a rubric or a reward of a sum; of a part's
 own part `parts/<part>/<its part>`),
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Unpack, get_args, overload
@@ -28,8 +30,9 @@ from trainer.client import ClientOptions, CostClass, RewardClient, RewardScores,
 from trainer.client.batch import groups_by_prompt
 from trainer.client.options import ClientKeywords
 from trainer.errors import BadInput, BadOptions
-from trainer.missing import FLOOR, MissingPolicy, floor_in_words, in_words, without_gaps
+from trainer.missing import FLOOR, FunctionPolicy, floor_in_words, in_words, without_gaps
 from trainer.sharing import Siblings
+from trainer.thinking import with_opening
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def remote_reward(
     reward: str,
     /,
     *,
-    missing: MissingPolicy = ...,
+    missing: FunctionPolicy = ...,
     end_token_ids: Collection[int] = ...,
     **options: Unpack[ClientKeywords],
 ) -> RemoteReward: ...
@@ -55,7 +58,7 @@ def remote_reward(
     second: str,
     /,
     *more: str,
-    missing: MissingPolicy = ...,
+    missing: FunctionPolicy = ...,
     end_token_ids: Collection[int] = ...,
     **options: Unpack[ClientKeywords],
 ) -> list[RemoteReward]: ...
@@ -65,7 +68,7 @@ def remote_reward(
     server: str | RewardClient,
     /,
     *rewards: str,
-    missing: MissingPolicy = "group_mean",
+    missing: FunctionPolicy = "group_mean",
     end_token_ids: Collection[int] = (),
     **options: Unpack[ClientKeywords],
 ) -> RemoteReward | list[RemoteReward]:
@@ -88,8 +91,8 @@ def remote_reward(
     """
     if not rewards:
         raise BadOptions('name at least one reward of the server: remote_reward("host:port", "name")')
-    if missing not in get_args(MissingPolicy):
-        raise BadOptions(f"missing is {missing!r}; it can be: {', '.join(get_args(MissingPolicy))}")
+    if missing not in get_args(FunctionPolicy):
+        raise BadOptions(f"missing is {missing!r}; it can be: {', '.join(get_args(FunctionPolicy))}")
     if isinstance(server, RewardClient) and options:
         raise BadOptions(f"{', '.join(options)}: give the client its options where it is made")
     source = server if isinstance(server, RewardClient) else ClientOptions(server, **options)
@@ -107,11 +110,14 @@ class RemoteReward:
         self,
         source: ClientOptions | RewardClient,
         reward: str,
-        missing: MissingPolicy,
+        missing: FunctionPolicy,
         end_token_ids: Collection[int] = (),
     ) -> None:
         self.reward = reward
         self.end_token_ids = frozenset(end_token_ids)  # empty = not known
+        self.thought_opening = ""  # what the chat template opens of a completion's thinking block: see trainer.thinking
+        self.group_size: int | None = None  # None = not known: completions of equal neighbouring prompts are a group
+        self.missing_reasons: Counter[str] = Counter()  # of the last batch
         self.__name__ = reward  # what TRL calls its metrics
         self._source = source
         self._missing = missing
@@ -121,6 +127,7 @@ class RemoteReward:
         self._version = ""
         self._known_reasons: set[str] = set()
         self._known_flags: dict[str, None] = {}  # in the order in which they were first seen
+        self._known_misses: dict[Status, None] = {}  # likewise
 
     def __call__(
         self,
@@ -153,9 +160,11 @@ class RemoteReward:
         del environments
         if completions is None:
             raise BadInput(f"reward function {self.reward!r} was called without completions")
+        groups = self._known_groups(len(completions))
         batch = {
             "prompts": prompts,
-            "completions": completions,
+            "groups": groups,
+            "completions": with_opening(completions, self.thought_opening),
             "completion_ids": completion_ids,
             "truncated": self._truncated(completion_ids),
             "columns": {name: values for name, values in columns.items() if _may_be_column(values)},
@@ -163,6 +172,7 @@ class RemoteReward:
         }
         result, asked_here = self._siblings.score(self, batch)
         verdicts = result.rewards[self.reward]
+        self.missing_reasons = verdicts.missing_counts()
         self._tell(verdicts)
         if log_metric is not None:
             for name, value in (_server_metrics(result) if asked_here else {}).items():
@@ -171,14 +181,27 @@ class RemoteReward:
                 log_metric(f"rewards/{self.reward}/{name}", value)
         if log_extra is not None and self._logs_reasons():
             log_extra(f"{self.reward}/reason", _reasons(verdicts))
-        groups = [0] * len(verdicts.scores) if prompts is None else groups_by_prompt(prompts)
+        if groups is None:
+            groups = [0] * len(verdicts.scores) if prompts is None else groups_by_prompt(prompts)
         return without_gaps(verdicts, groups, self._missing)
+
+    @property
+    def version(self) -> str:
+        """Returns the version that gave the last scores, "" before the first."""
+        return self._version
 
     def __repr__(self) -> str:
         return f"<reward {self.reward!r} of {self._siblings.client.options.target}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (self._source, self.reward, self._missing, self.end_token_ids, self.__name__)
+        made_from = (self._source, self.reward, self._missing, self.end_token_ids, self.__name__)
+        return _made_again, made_from, {"thought_opening": self.thought_opening}
+
+    def _known_groups(self, count: int) -> list[int] | None:
+        """Returns the group number of each completion, (N,), where the trainer has said how large a group is."""
+        if self.group_size and count % self.group_size == 0:
+            return [index // self.group_size for index in range(count)]
+        return None
 
     def _truncated(self, completion_ids: Sequence[Any] | None) -> list[bool] | None:
         """Returns which completions don't end with a token that ends one; None where that cannot be known."""
@@ -187,12 +210,14 @@ class RemoteReward:
         return [len(ids) > 0 and int(ids[-1]) not in self.end_token_ids for ids in completion_ids]
 
     def _metrics(self, verdicts: RewardScores) -> dict[str, float]:
-        """Returns what there is to count. A flag once seen is counted from then on, or its mean over steps were too high."""
+        """Returns what there is to count. A flag or status once seen is counted from then on, or its mean over steps were too high."""
         counts = {flag: float(len(verdicts.flags.get(flag, ()))) for flag in self._known_flags}
-        missing = float(verdicts.missing_counts().total())
+        statuses = Counter(verdicts.statuses)
+        self._known_misses |= dict.fromkeys(status for status in statuses if status is not Status.SCORED)
         parts = {part: [score for score in scores if score is not None] for part, scores in verdicts.parts.items()}
         return {
-            "missing": missing,
+            "missing": float(verdicts.missing_counts().total()),
+            **{f"missing/{status}": float(statuses[status]) for status in self._known_misses},
             **{f"flags/{flag}": count for flag, count in counts.items()},
             **{f"parts/{part}": fmean(scores) for part, scores in parts.items() if scores},
         }
@@ -245,7 +270,7 @@ def _siblings_of(source: ClientOptions | RewardClient) -> Siblings:
 def _made_again(
     source: ClientOptions | RewardClient,
     reward: str,
-    missing: MissingPolicy,
+    missing: FunctionPolicy,
     end_token_ids: Collection[int],
     name: str,
 ) -> RemoteReward:

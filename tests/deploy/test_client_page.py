@@ -28,7 +28,7 @@ from trainer.client import (
     Status,
 )
 from trainer.client.options import OnOutage
-from trainer.missing import MissingPolicy
+from trainer.missing import FunctionPolicy
 from trainer.rewards import remote_reward
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "client.md").read_text()
@@ -90,7 +90,7 @@ def test_every_field_of_what_is_offered_is_there():
     assert names_of(Catalog) - {"rewards"} <= said
 
 
-@pytest.mark.parametrize("words", [Status, Blame, CostClass, get_args(OnOutage), get_args(MissingPolicy)], ids=str)
+@pytest.mark.parametrize("words", [Status, Blame, CostClass, get_args(OnOutage), get_args(FunctionPolicy)], ids=str)
 def test_every_word_that_a_field_may_hold_is_there(words: Collection[str]):
     assert {str(word) for word in words} <= set(re.findall(r'`(?:\w+=)?"?(\w+)"?`', PAGE))
 

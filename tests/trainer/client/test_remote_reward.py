@@ -341,12 +341,22 @@ def test_metrics_are_logged_once_per_call_and_missing_scores_per_reward(server):
         function(completions=["x", "y"], log_metric=lambda name, value: logged.append((name, value)))
 
     metrics = dict(logged)
-    assert len(metrics) == len(logged) == 8
+    assert len(metrics) == len(logged) == 10
     assert metrics["reward_server/missing"] == 2.0
     assert metrics["reward_server/judge_s"] == 0.5
     assert metrics["reward_server/queue_s"] == pytest.approx(0.04)
     assert metrics["rewards/a/missing"] == metrics["rewards/b/missing"] == 1.0
+    assert metrics["rewards/a/missing/failed"] == metrics["rewards/b/missing/failed"] == 1.0
     assert all(type(value) is float for value in metrics.values())
+
+
+def test_a_group_is_as_large_as_the_trainer_says_whatever_its_prompts_are(server):
+    function = remote_reward(server.target, "a")
+    function.group_size = 2
+    function(completions=["w", "x", "y", "z"], prompts=["same"] * 4)
+    assert list(server.requests[-1].batch.group_indexes) == [0, 0, 1, 1]
+    function(completions=["w", "x", "y"], prompts=["same"] * 3)  # no whole groups: they are told apart as ever
+    assert list(server.requests[-1].batch.group_indexes) == [0, 0, 0]
 
 
 def test_a_flag_once_seen_is_counted_in_every_batch(server):
