@@ -1,5 +1,8 @@
 """What is trained: number formats, adapters, chat templates, models from GGUF files."""
 
+import importlib.machinery
+import importlib.util
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +12,11 @@ import pytest
 import small_model
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_policy import save_tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer import models
-from trainer.config import ConfigError, ModelSettings, TrainConfig
+from trainer.config import ConfigError, ModelSettings, RunError, TrainConfig
 
 Make = Callable[..., TrainConfig]
 
@@ -113,6 +117,159 @@ def test_a_folder_that_is_no_adapter_is_named(small_run: Make, tiny_policy: Path
     config = replace(small_run(), model=settings(name=str(tiny_policy), adapter="sft"))
     with pytest.raises(ConfigError, match=r"model\.adapter: .*sft is no adapter: it has no adapter_config\.json"):
         models.described(config)
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Makes a module look as if it were installed, or were not."""
+
+    def look(name: str, *, installed: bool) -> None:
+        spec = importlib.machinery.ModuleSpec(name, None) if installed else None
+        current = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda asked: spec if asked == name else current(asked))
+
+    return look
+
+
+@pytest.fixture
+def with_bitsandbytes(pretend):
+    pretend("bitsandbytes", installed=True)
+
+
+def quantised(folder: Path, **quantization: object) -> Path:
+    """A folder that looks like a model whose checkpoint is quantised."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"quantization_config": quantization}))
+    return folder
+
+
+NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+
+class TestQuantised:
+    @pytest.mark.usefixtures("with_bitsandbytes")
+    def test_it_is_said_with_the_rest(self, small_run: Make, tmp_path: Path):
+        plain = small_run(model={"lora": {"r": 4}, "load_in_8bit": True})
+        assert ", in 8 bits, LoRA of rank 4; loaded by transformers" in models.described(plain)
+        name = str(quantised(tmp_path / "nf4", **NF4))
+        for flags in ({}, {"load_in_4bit": True}):
+            config = replace(plain, model=settings(name=name, **flags))
+            assert ", in 4 bits, LoRA of rank 16;" in models.described(config)
+        hub = replace(plain, model=settings(name="unsloth/Qwen3-4B-unsloth-bnb-4bit"))
+        assert "from the Hugging Face hub, in 4 bits, LoRA" in models.described(hub)
+
+    @pytest.mark.parametrize(
+        ("checkpoint", "flags", "message"),
+        [
+            (
+                NF4,
+                {"load_in_8bit": True},
+                r"model\.load_in_8bit: .* is quantised already \(bitsandbytes, 4 bits\); drop",
+            ),
+            (NF4, {"lora": None}, r"model\.lora: .* is quantised \(bitsandbytes\), .* train an adapter"),
+            ({"quant_method": "gptq"}, {"load_in_4bit": True}, r"model\.load_in_4bit: .* quantised already \(gptq\)"),
+        ],
+    )
+    @pytest.mark.usefixtures("with_bitsandbytes")
+    def test_a_checkpoint_that_is_quantised_already(self, small_run: Make, tmp_path: Path, checkpoint, flags, message):
+        name = str(quantised(tmp_path / "other", **checkpoint))
+        with pytest.raises(ConfigError, match=message):
+            models.described(replace(small_run(), model=settings(name=name, **flags)))
+
+    def test_without_bitsandbytes_it_is_refused_with_the_remedy(self, small_run: Make, tmp_path: Path, pretend):
+        pretend("bitsandbytes", installed=False)
+        asked = small_run(model={"lora": {"r": 4}, "load_in_4bit": True})
+        needed = r"needs bitsandbytes, which is not installed: pip install 'grpo-reward-service\[quantization\]'"
+        with pytest.raises(ConfigError, match=rf"model\.load_in_4bit: {needed}"):
+            models.described(asked)
+        with pytest.raises(ConfigError, match=needed):
+            models.load_policy(asked, models.choose_precision(asked.model, use_cpu=True))
+        already = replace(asked, model=settings(name=str(quantised(tmp_path / "nf4", **NF4))))
+        with pytest.raises(ConfigError, match=rf"model\.name: .*nf4: {needed}"):
+            models.described(already)
+
+    @pytest.mark.parametrize(
+        ("model", "message"),
+        [
+            ({"load_in_4bit": True, "load_in_8bit": True}, "exclude each other: keep one"),
+            ({"load_in_4bit": True, "lora": None}, "quantised weights cannot be trained themselves"),
+        ],
+    )
+    def test_settings_that_exclude_each_other(self, small_run: Make, model, message):
+        with pytest.raises(ConfigError, match=message):
+            small_run(model={"lora": {"r": 4}, **model})
+
+
+def test_where_fp16_is_computed_in_what_is_trained_is_not_bfloat16(small_run: Make):
+    model = torch.nn.ModuleDict({"frozen": torch.nn.Linear(2, 2), "trained": torch.nn.Linear(2, 2)}).to(torch.bfloat16)
+    model["frozen"].requires_grad_(requires_grad=False)
+    models.adapter_in_its_format(model, models.Precision("bf16", torch.bfloat16, use_cpu=False))
+    assert model["trained"].weight.dtype is torch.bfloat16
+    models.adapter_in_its_format(model, models.Precision("fp16", torch.float16, use_cpu=False))
+    assert (model["trained"].weight.dtype, model["frozen"].weight.dtype) == (torch.float32, torch.bfloat16)
+
+
+class TestSaving:
+    @pytest.fixture(params=["whole", "4bit", "8bit"])
+    def trained(self, request, small_run: Make, tmp_path: Path):
+        """A policy whose adapter has learned something."""
+        name = save_tiny_policy(tmp_path / "policy", hidden_size=64)  # 4 bits are packed in blocks of 64
+        flags = {}
+        if request.param != "whole":
+            pytest.importorskip("bitsandbytes")
+            flags = {f"load_in_{request.param}": True}
+        config = small_run(model={"name": str(name), "lora": {"r": 4}, **flags})
+        policy = models.load_policy(config, models.choose_precision(config.model, use_cpu=True))
+        model = get_peft_model(policy.model, policy.peft_config)
+        torch.manual_seed(0)
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+        return model.eval(), policy.tokenizer
+
+    def test_merged_is_one_model_that_says_what_the_trained_one_says(self, trained, tmp_path: Path):
+        model, tokenizer = trained
+        tokens = tokenizer("what it says", return_tensors="pt")
+        before = model(**tokens).logits
+        models.save_weights(model, tokenizer, tmp_path / "merged", "merged")
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+        assert not hasattr(again.config, "quantization_config")
+        assert again.generation_config.eos_token_id == model.generation_config.eos_token_id
+        # bitsandbytes rounds what is multiplied with its weights: to 8 bits, or on a CPU to bfloat16.
+        tolerance = 0.05 if getattr(model, "is_quantized", False) else 1e-4
+        torch.testing.assert_close(again(**tokens).logits, before, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(model(**tokens).logits, before, atol=tolerance, rtol=tolerance)  # it has not changed
+        assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template == tokenizer.chat_template
+
+    def test_an_adapter_is_saved_without_the_one_it_is_compared_with(self, trained, tmp_path: Path):
+        model, tokenizer = trained
+        model.add_adapter("ref", model.peft_config["default"])
+        models.save_weights(model, tokenizer, tmp_path / "adapter", "adapter")
+        names = {path.name for path in (tmp_path / "adapter").iterdir()}
+        assert "adapter_config.json" in names
+        assert not names & {"ref", "model.safetensors"}
+
+    def test_a_model_that_was_trained_itself_is_saved_as_it_is(self, tiny_policy: Path, tmp_path: Path):
+        model = AutoModelForCausalLM.from_pretrained(tiny_policy)
+        models.save_weights(model, AutoTokenizer.from_pretrained(tiny_policy), tmp_path / "model", "merged")
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+    @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # of peft 0.18
+    def test_modules_that_were_trained_whole_are_merged_too(self, tiny_policy: Path, tmp_path: Path):
+        base = AutoModelForCausalLM.from_pretrained(tiny_policy)
+        lora = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+        model = get_peft_model(base, lora)
+        torch.nn.init.constant_(model.base_model.model.lm_head.modules_to_save["default"].weight, 0.5)
+        models.save_weights(model, AutoTokenizer.from_pretrained(tiny_policy), tmp_path / "merged", "merged")
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+        assert (again.lm_head.weight == 0.5).all()
+
+    def test_an_adapter_of_another_kind_is_refused(self, tiny_policy: Path, tmp_path: Path):
+        base = AutoModelForCausalLM.from_pretrained(tiny_policy)
+        model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], use_dora=True, task_type="CAUSAL_LM"))
+        with pytest.raises(RunError, match=r"run\.save: merged cannot be done .*q_proj is no plain LoRA layer"):
+            models.save_weights(model, AutoTokenizer.from_pretrained(tiny_policy), tmp_path / "merged", "merged")
 
 
 def test_a_missing_gguf_file_is_named(tmp_path: Path):
