@@ -15,7 +15,7 @@ SMOOTHED_STEPS = 3
 """The bold line is the mean of a step and those before it, as many as "first" and "last" are the mean of."""
 
 WIDTH, HEIGHT = 340, 180
-LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 24
+LEFT, RIGHT, TOP, BOTTOM = 50, 8, 8, 24
 
 
 def smoothed(points: Sequence[Point], window: int = SMOOTHED_STEPS) -> list[Point]:
@@ -29,32 +29,57 @@ def svg_curve(title: str, points: Sequence[Point]) -> Markup:
     """Returns one metric's curve as an SVG element. Its colours are the page's: classes `grid`, `label`, `raw`, `mean`."""
     if not points:
         return Markup('<p class="quiet">no step has it</p>')
-    steps = [step for step, _ in points]
-    low, high = _padded([value for _, value in points])
-    first, last = min(steps), max(*steps, min(steps) + 1)
-
-    def x(step: float) -> float:
-        return LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT)
-
-    def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    def path(line: Sequence[Point]) -> str:
-        return " ".join(f"{'L' if i else 'M'}{x(step):.1f} {y(value):.1f}" for i, (step, value) in enumerate(line))
-
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} by step">']
-    for tick in _ticks(low, high):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text class="label" x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for step, anchor in ((first, "start"), (max(steps), "end")):
-        parts.append(
-            f'<text class="label" x="{x(step):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">step {step}</text>'
-        )
-    parts.append(f'<path class="raw" d="{path(points)}"/><path class="mean" d="{path(smoothed(points))}"/>')
+    axes = _Axes(points)
+    parts = [axes.drawn(title), f'<path class="raw" d="{axes.path(points)}"/>']
+    parts.append(f'<path class="mean" d="{axes.path(smoothed(points))}"/>')
     for step, value in points:
         tip = f"<title>step {step}: {value:.3f}</title>"
-        parts.append(f'<circle class="dot" cx="{x(step):.1f}" cy="{y(value):.1f}" r="2.5">{tip}</circle>')
+        parts.append(f'<circle class="dot" cx="{axes.x(step):.1f}" cy="{axes.y(value):.1f}" r="2.5">{tip}</circle>')
     return Markup("".join(parts) + "</svg>")  # noqa: S704  # numbers, and a title that is escaped
+
+
+def svg_curves(title: str, curves: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
+    """Returns (class, points) curves of one metric on the same axes, each the mean of some steps in its class's colour."""
+    points = [point for _, curve in curves for point in curve]
+    if not points:
+        return Markup('<p class="quiet">no step has it</p>')
+    axes = _Axes(points)
+    lines = (f'<path class="{escape(name)}" d="{axes.path(smoothed(curve))}"/>' for name, curve in curves if curve)
+    return Markup(axes.drawn(title) + "".join(lines) + "</svg>")  # noqa: S704  # numbers, a title and classes, escaped
+
+
+class _Axes:
+    """Where points lie in a picture that shows all of some."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        steps = [step for step, _ in points]
+        self.low, self.high = _padded([value for _, value in points])
+        self.first, self.last_step = min(steps), max(steps)
+        self.last = max(self.last_step, self.first + 1)
+
+    def x(self, step: float) -> float:
+        return LEFT + (step - self.first) / (self.last - self.first) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+
+    def path(self, line: Sequence[Point]) -> str:
+        return " ".join(
+            f"{'L' if i else 'M'}{self.x(step):.1f} {self.y(value):.1f}" for i, (step, value) in enumerate(line)
+        )
+
+    def drawn(self, title: str) -> str:
+        """Returns the beginning of the picture: lines at round values, and the first and the last step."""
+        parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} by step">']
+        for tick in _ticks(self.low, self.high):
+            y = self.y(tick)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<text class="label" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
+        ends = [(self.first, "start"), (self.last_step, "end")]
+        for step, anchor in ends[: 2 if self.last_step > self.first else 1]:
+            place = f'x="{self.x(step):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}"'
+            parts.append(f'<text class="label" {place}>step {step}</text>')
+        return "".join(parts)
 
 
 def write_png(path: Path, curves: Sequence[tuple[str, Sequence[Point]]]) -> None:

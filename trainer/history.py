@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,45 @@ EDGE_STEPS = 3
 """How many steps "first" and "last" are the mean of: one step of few prompts says little."""
 
 
+EVALUATION = "eval"
+"""The key that marks the row of an evaluation; TRL begins the names of its metrics with `eval_`."""
+
+LARGEST = 3.5e38
+"""What float32 holds, as the metrics of a run do; a chart cannot be drawn of much more."""
+
+
 class History:
-    """The logged steps of a run, in order."""
+    """The logged steps of a run, in order, and beside them its evaluations."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.rows: list[Mapping[str, Any]] = list(rows)
+        self.rows: list[Mapping[str, Any]] = [row for row in rows if not row.get(EVALUATION)]
+        self.evaluations: list[Mapping[str, Any]] = [row for row in rows if row.get(EVALUATION)]
 
     @classmethod
     def read(cls, path: Path) -> History:
         """Reads a metrics file; of a run that was cut off in the middle of a line, all whole lines."""
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
                 break
         return cls(rows)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes a logged step, or an evaluation."""
+        (self.evaluations if row.get(EVALUATION) else self.rows).append(row)
+
+    def until(self, step: int) -> list[Mapping[str, Any]]:
+        """Returns the rows up to a step, evaluations included, each step before its evaluation."""
+        return sorted(
+            (row for row in [*self.rows, *self.evaluations] if row["step"] <= step), key=lambda row: row["step"]
+        )
+
+    def evaluated(self, key: str) -> list[tuple[int, float]]:
+        """Returns (step, value) of a training metric in each evaluation that has it."""
+        key = f"eval_{key}"
+        return [(row["step"], row[key]) for row in self.evaluations if is_number(row.get(key))]
 
     @property
     def last_step(self) -> int:
@@ -36,7 +58,7 @@ class History:
 
     def series(self, key: str) -> list[tuple[int, float]]:
         """Returns (step, value) for each step that has a value of this metric."""
-        return [(row["step"], row[key]) for row in self.rows if _is_number(row.get(key))]
+        return [(row["step"], row[key]) for row in self.rows if is_number(row.get(key))]
 
     def first(self, key: str) -> float | None:
         """Returns the mean of a metric over the first steps that have it."""
@@ -65,7 +87,7 @@ class MetricsFile:
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a step. What is not a number in JSON (NaN, infinite) is written as null."""
         clean = {
-            key: None if isinstance(value, float) and not _is_number(value) else value for key, value in row.items()
+            key: None if isinstance(value, float) and not is_number(value) else value for key, value in row.items()
         }
         self._file.write(json.dumps(clean) + "\n")
         self._file.flush()
@@ -91,12 +113,13 @@ def flag_counts(row: Mapping[str, Any], reward: str) -> dict[str, float]:
     return {
         key.removeprefix(start): value
         for key, value in row.items()
-        if key.startswith(start) and _is_number(value) and value > 0
+        if key.startswith(start) and is_number(value) and value > 0
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Returns whether a logged value is a finite number."""
+    return isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST
 
 
 def _mean(values: Sequence[float]) -> float | None:

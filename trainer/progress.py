@@ -33,6 +33,7 @@ class Progress:
         self._rewards = rewards
         self._console = console
         self._total_steps = 0
+        self._done_before = 0  # steps of a run that was resumed
         self._started = time.monotonic()
         self._step_began = self._started
         self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4, transient=False)
@@ -52,6 +53,7 @@ class Progress:
     def begin(self, total_steps: int) -> None:
         """Says how many steps there will be."""
         self._total_steps = total_steps
+        self._done_before = self._history.last_step
         self._started = self._step_began = time.monotonic()
 
     def step(self) -> None:
@@ -59,6 +61,11 @@ class Progress:
         self._step_began = time.monotonic()
         if not self._console.is_terminal:
             self._console.print(self.line(), highlight=False, soft_wrap=True)
+
+    def tell(self, text: str, *, is_note: bool = False) -> None:
+        """Shows a warning, or a note, above the view."""
+        said = text if is_note else f"warning: {text}"
+        self._console.print(said, style="dim" if is_note else "yellow", markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
         """Returns the last step as one line."""
@@ -94,11 +101,12 @@ class Progress:
 
     def _left(self) -> str:
         """Returns the time left, by the pace so far."""
-        done = self._history.last_step
-        if not done or not self._total_steps:
+        done_now = self._history.last_step - self._done_before
+        if done_now <= 0 or not self._total_steps:
             return "?"
-        pace_s = (self._step_began - self._started) / done
-        return duration(max(0.0, pace_s * self._total_steps - (time.monotonic() - self._started)))
+        pace_s = (self._step_began - self._started) / done_now
+        to_do = self._total_steps - self._done_before
+        return duration(max(0.0, pace_s * to_do - (time.monotonic() - self._started)))
 
 
 def reward_table(history: History, rewards: Sequence[str], *, ascii_only: bool = False) -> Table:

@@ -12,9 +12,8 @@ CHAT_TEMPLATE = (
 
 def save_tiny_policy(folder: Path, *, hidden_size: int = 32, seed: int = 3) -> Path:
     """Writes model and tokenizer to `folder`, as `from_pretrained` reads them, and returns it."""
-    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: number for number, character in enumerate(["<eos>", *alphabet])}
@@ -24,9 +23,18 @@ def save_tiny_policy(folder: Path, *, hidden_size: int = 32, seed: int = 3) -> P
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
+    save_tiny_llama(folder, len(vocabulary), hidden_size=hidden_size, seed=seed)
+    return folder
+
+
+def save_tiny_llama(folder: Path, vocabulary_size: int, *, hidden_size: int, seed: int) -> None:
+    """Writes a model of two layers whose token 0 ends and pads."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=vocabulary_size,
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
@@ -36,4 +44,3 @@ def save_tiny_policy(folder: Path, *, hidden_size: int = 32, seed: int = 3) -> P
         pad_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    return folder

@@ -1,14 +1,19 @@
 """The report of a run: what it says, and that nothing a model wrote can act in it."""
 
+import dataclasses
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trainer import charts, report
 from trainer.history import MetricsFile
 from trainer.runs import RewardRecord, RunFolder, RunRecord
 from trainer.samples import Note, Sample
+from trainer.watching import kept
+from trainer.watching.finding import Finding, change
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
 
@@ -42,6 +47,7 @@ def folder(tmp_path: Path) -> RunFolder:
                 "step": step,
                 "reward": step / 10,
                 "rewards/brevity/mean": 0.1 * step,
+                "rewards/brevity/group_std": 0.15,
                 "rewards/relevance/mean": 8 - step,
                 "rewards/relevance/missing": 1.0 if step == 3 else 0.0,
                 "rewards/relevance/flags/floor": 2.0 if step > 4 else 0.0,
@@ -82,8 +88,8 @@ def test_it_says_what_was_run_and_how_it_ended(folder: RunFolder):
 
 def test_it_has_each_reward_first_and_last(folder: RunFolder):
     said = text(folder)
-    assert "brevity ten words are best 1 0.20 0.50 +0.30 length, 127.0.0.1:8470" in said
-    assert "relevance 0.25 6.00 3.00 -3.00 judge" in said
+    assert "brevity ten words are best 1 0.20 0.50 +0.30 0.15 length, 127.0.0.1:8470" in said
+    assert "relevance 0.25 6.00 3.00 -3.00 - judge" in said
     assert "weighted sum" in said
 
 
@@ -118,6 +124,94 @@ def test_it_has_the_versions_of_the_rewards(folder: RunFolder):
     assert "brevity length 3f3a8f78" in text(folder)
 
 
+def test_it_has_the_warnings_first_and_notes_last(folder: RunFolder):
+    finding = Finding("KL too high", "kl is 3", "It is far", [change("grpo.beta", 0.01, 0.04, "to hold it")], 3.0)
+    note = Finding("KL is not measured", "beta is 0", "So nobody knows", [], 1.0, is_note=True)
+    kept.append(folder.path, [note.as_row(1), finding.as_row(4)])
+    said = text(folder)
+    words = (
+        "Warnings KL too high step 4 kl is 3. It is far. grpo.beta: 0.01 → 0.04 (to hold it) KL is not measured step 1"
+    )
+    assert words in said
+    assert said.index("Warnings") < said.index("Rewards, first steps and last")
+
+
+def test_a_warning_that_was_told_again_stands_there_once(folder: RunFolder):
+    for step, seen in ((4, "kl is 3"), (30, "kl is 9")):
+        kept.append(folder.path, [Finding("KL too high", seen, "It is far", [], 3.0).as_row(step)])
+    said = text(folder)
+    assert "KL too high step 4, again 30 kl is 9. It is far." in said
+    assert "kl is 3" not in said
+
+
+def test_a_run_without_warnings_does_not_speak_of_them(folder: RunFolder):
+    assert "Warnings" not in text(folder)
+
+
+def test_it_has_the_advice_of_a_run_that_ran_out_of_memory(folder: RunFolder):
+    folder.write_record(dataclasses.replace(folder.read_record(), advice="memory: try this <first>"))
+    assert "Warnings memory: try this &lt;first&gt;" in text(folder)
+
+
+def test_it_says_where_the_time_goes(folder: RunFolder):
+    metrics = MetricsFile(folder.metrics)
+    times = {"time/step_s": 4.0, "time/generate_s": 1.0, "time/rewards_s": 2.0}
+    calls = {"reward_server/call_s": 2.0, "reward_server/server_s": 1.75, "reward_server/queue_s": 0.5}
+    metrics.write({"step": 7, **times, **calls, "reward_server/judge_s": 0.25, "reward_server/attempts": 2.0})
+    metrics.close()
+    said = text(folder)
+    assert "A step takes 4.00 s." in said
+    assert "generation 1.00 s, 25% rewards 2.00 s, 50% training and the rest 1.00 s, 25%" in said
+    assert "seen from the trainer 2.000 s of it on the wire 0.250 s" in said
+    assert "in the queue 0.500 s a question to a judge&#39;s model 0.250 s attempts a call 2.00" in said
+
+
+def test_it_draws_the_signs_that_a_run_has_and_says_that_kl_is_not_measured(folder: RunFolder):
+    assert "Signs" not in text(folder)
+    metrics = MetricsFile(folder.metrics)
+    metrics.write({"step": 7, "frac_reward_zero_std": 0.5, "watch/duplicates": 0.1, "watch/length_correlation": -0.2})
+    metrics.close()
+    said = text(folder)
+    for title in ("groups that teach nothing", "copies within groups", "length with reward", "KL: not measured"):
+        assert title in said
+    assert "gradient norm" not in said
+    metrics = MetricsFile(folder.metrics)
+    metrics.write({"step": 8, "kl": 0.1})
+    metrics.close()
+    assert "KL: not measured" not in text(folder)
+
+
+def test_it_has_completions_of_the_last_step_with_a_judges_reasons_if_the_run_kept_them(folder: RunFolder):
+    assert "Completions of step" not in text(folder)
+    tables = folder.path / "completions"
+    tables.mkdir()
+    talk = [[{"role": "assistant", "content": "Because."}], [{"role": "assistant", "content": HOSTILE}]]
+    for step in (5, 6):
+        columns = {
+            "step": [step] * 2,
+            "prompt": [[{"role": "user", "content": "Why?"}]] * 2,
+            "completion": talk,
+            "brevity": [0.25, 0.75],
+            "relevance": [None, 7.0],
+            "relevance/reason": ["[failed] out of time", ""],
+            "advantage": [-0.5, 1.5],
+        }
+        pq.write_table(pa.table(columns), tables / f"completions_{step:05d}.parquet")
+    said = text(folder)
+    assert "Completions of step 6 Why? &lt;script&gt;" in said  # what tells most apart comes first
+    assert "Because. brevity 0.25 relevance missing advantage -0.50 relevance: [failed] out of time" in said
+    (tables / "completions_00007.parquet").write_bytes(b"PAR1 cut off")
+    assert "Completions of step" not in text(folder)
+
+
+def test_it_says_which_reward_became_another_one(folder: RunFolder):
+    metrics = MetricsFile(folder.metrics)
+    metrics.write({"step": 7, "versions": {"brevity": "3f3a8f78", "relevance": "a32a6558"}})
+    metrics.write({"step": 8, "versions": {"brevity": "3f3a8f78", "relevance": "ffff0000"}})
+    metrics.close()
+    assert "relevance changed at step 8 ffff0000" in text(folder)
+
+
 def test_it_needs_nothing_else(folder: RunFolder):
     html = page(folder)
     assert not re.search(r"(src|href)\s*=|@import|url\(", html)
@@ -138,6 +232,8 @@ def test_nothing_that_a_model_or_a_server_wrote_is_live(folder: RunFolder):
     metrics.close()
     notes = {HOSTILE: Note(None, reason=HOSTILE, explanation=HOSTILE)}
     folder.write_samples([Sample(HOSTILE, HOSTILE, notes)], [Sample(HOSTILE, HOSTILE, notes)])
+    found = Finding(HOSTILE, HOSTILE, HOSTILE, [change(HOSTILE, HOSTILE, HOSTILE, HOSTILE)], 1.0)
+    kept.append(folder.path, [found.as_row(1)])
     html = page(folder)
     assert "<script" not in html
     assert "<img" not in html
@@ -156,6 +252,14 @@ def test_a_run_that_broke_off_at_once_still_has_a_report(folder: RunFolder):
     assert "no step has it" in said
     assert "No samples were taken" in said
     assert folder.curves.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "1" + 400 * "0", "NaN"])
+def test_a_number_that_cannot_be_drawn_does_not_stop_it(folder: RunFolder, number: str):
+    with folder.metrics.open("a") as metrics:
+        metrics.write(f'{{"step": 7, "wall_s": 7, "rewards/brevity/mean": {number}, "reward": {number}}}\n')
+    report.write(folder)
+    assert "brevity" in folder.report.read_text()
 
 
 def test_lone_surrogates_do_not_stop_it(folder: RunFolder):
