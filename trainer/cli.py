@@ -1,4 +1,4 @@
-"""The command `grpo-train`: train, preflight, score, import-gguf."""
+"""The command `grpo-train`: train, preflight, score, report, import-gguf."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 
-from trainer import __version__, preflight, scoring
+from trainer import __version__, launch, preflight, scoring
 from trainer.client import RewardClient
 from trainer.client.options import DEFAULT_PORT
 from trainer.config import RunError, TrainConfig, load
 from trainer.errors import RewardError
 from trainer.progress import reward_table
+from trainer.resuming import NEWEST
 from trainer.reward_set import client_options, target
 
 app = typer.Typer(
@@ -51,20 +53,41 @@ def _options(
         raise typer.Exit
 
 
-@app.command("train")
+class _TrainCommand(typer.core.TyperCommand):
+    """`train`, whose `--resume` may stand without a folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Gives a bare `--resume` the empty text as its value, which stands for the newest run."""
+        for place, argument in reversed(list(enumerate(args))):
+            if argument == "--resume" and (place + 1 == len(args) or args[place + 1].startswith("-")):
+                args[place : place + 1] = ["--resume", NEWEST]
+        return super().parse_args(ctx, args)
+
+
+@app.command("train", cls=_TrainCommand)
 def train_command(
     config: ConfigOption,
     server: ServerOption = None,
     run_folder: Annotated[Path | None, typer.Option(help="Where the run is kept, in place of run.folder.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FOLDER]",
+            help="Go on with a run: its folder, or a checkpoint in it. Without one the newest run of run.folder.",
+        ),
+    ] = None,
 ) -> None:
     """Train, after a preflight. Ctrl-C and SIGTERM end the run early and save what it has learned."""
     console = Console()
     with _errors_in_words():
         settings = load(config).but(server=server, run_folder=run_folder)
         _prepare_environment()
-        if _is_main_process():
-            _preflight(settings, console)
-        _train(settings, console)
+        _prepare_libraries(settings)
+        launch.connect(settings.grpo)
+        if not launch.made_by_first(lambda: preflight.show(preflight.checks(settings), console)):
+            raise typer.Exit(FAILED)
+        _train(settings, console, resume)
+        launch.part()
 
 
 @app.command("preflight")
@@ -106,6 +129,20 @@ def score_command(
         console.print(f"verdicts: {scored}", highlight=False, soft_wrap=True)
 
 
+@app.command("report")
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(help="The folder of a run; several are compared.")],
+    out: Annotated[Path, typer.Option(help="Where the page that compares several runs is written.")] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Write a run's report anew, or compare several runs."""
+    with _errors_in_words():
+        from trainer import comparison  # noqa: PLC0415  # only here
+
+        comparison.tell(runs, out, Console())
+
+
 @app.command("import-gguf")
 def import_gguf_command(
     file: Annotated[Path, typer.Argument(help="A model as a GGUF file.")],
@@ -124,14 +161,17 @@ def _preflight(settings: TrainConfig, console: Console) -> None:
         raise typer.Exit(FAILED)
 
 
-def _train(settings: TrainConfig, console: Console) -> None:
-    from trainer.train import Interrupted, train  # noqa: PLC0415  # several seconds, and torch
+def _train(settings: TrainConfig, console: Console, resume: str | None) -> None:
+    from trainer.train import Interrupted, OutOfMemory, train  # noqa: PLC0415  # seconds
 
     try:
-        result = train(settings, console)
+        result = train(settings, console, resume=resume)
     except Interrupted as error:
         raise typer.Exit(error.exit_code) from None
-    if _is_main_process():
+    except OutOfMemory as error:
+        Console(stderr=True).print(f"{launch.who()}{error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(FAILED) from None
+    if launch.is_main_process():
         if not console.is_terminal:  # there the live view has stayed
             console.print(reward_table(result.history, settings.rewards.names))
         for what, path in (("run", result.folder.path), ("report", result.folder.report), ("weights", result.weights)):
@@ -146,11 +186,18 @@ def _errors_in_words() -> Iterator[None]:
         yield
     except RunError as error:
         for problem in error.problems:
-            console.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+            console.print(launch.who() + problem, style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(MISCONFIGURED) from None
     except RewardError as error:
-        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{launch.who()}{error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED) from None
+
+
+def _prepare_libraries(settings: TrainConfig) -> None:
+    """Imports what must come before the preflight imports trl."""
+    from trainer import models  # noqa: PLC0415  # as light as the rest, unless Unsloth is taken
+
+    models.prepare(settings)
 
 
 def _prepare_environment() -> None:
@@ -160,8 +207,3 @@ def _prepare_environment() -> None:
     # A reward server may share these cores: threads that wait must not spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
-
-def _is_main_process() -> bool:
-    """Returns whether this is the first of the processes that `accelerate launch` or `torchrun` started."""
-    return os.environ.get("RANK", "0") == "0"

@@ -64,6 +64,11 @@ class ModelSettings(_Settings):
     """The model that is trained."""
 
     name: str  # a folder (relative to the configuration's) or the id of a model on the Hugging Face hub
+    loader: Literal["auto", "transformers", "unsloth"] = "auto"  # auto: unsloth where it is installed and has a GPU
+    load_in_4bit: bool = False  # frozen weights in 4 bits (NF4); needs an adapter, and bitsandbytes
+    load_in_8bit: bool = False
+    max_seq_length: int | None = Field(default=None, ge=8)  # tokens of prompt and completion; None: the model's own
+    fast_inference: bool = False  # unsloth generates by vLLM, where that is installed
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     adapter: Path | None = None  # a LoRA adapter, for example from SFT, that training continues
     lora: LoraSettings | None = LoraSettings()  # null: all weights are trained
@@ -75,6 +80,18 @@ class ModelSettings(_Settings):
             raise ValueError(
                 "adapter and lora exclude each other: training goes on with the adapter as it is, rank and all. "
                 "Drop lora; or merge the adapter into the model first and name the merged model"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_frozen(self) -> Self:
+        if self.load_in_4bit and self.load_in_8bit:
+            raise ValueError("load_in_4bit and load_in_8bit exclude each other: keep one")
+        if (self.load_in_4bit or self.load_in_8bit) and self.lora is None and self.adapter is None:
+            bits = "4bit" if self.load_in_4bit else "8bit"
+            raise ValueError(
+                f"load_in_{bits} and lora: null exclude each other: quantised weights cannot be trained themselves. "
+                "Drop lora: null, and an adapter is trained on them"
             )
         return self
 
@@ -93,12 +110,32 @@ class DataSettings(_Settings):
     conversational: bool | Literal["auto"] = "auto"  # auto: a text becomes a conversation if the model has a template
     limit: int | None = Field(default=None, ge=1)
     columns: Mapping[str, str] = {}  # the name a reward asks for -> the data set's column
+    eval_path: Path | None = None  # a file of prompts that are only evaluated
+    eval_split: str | None = None  # the hub data set's split that is only evaluated
+    eval_share: float | None = Field(default=None, gt=0, lt=1)  # of the prompts, held out by the run's seed
+    eval_limit: int | None = Field(default=64, ge=1)  # prompts at most in an evaluation; null: all of them
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Returns whether there is an evaluation split."""
+        return any(each is not None for each in (self.eval_path, self.eval_split, self.eval_share))
+
+    @model_validator(mode="after")
+    def _at_most_one_evaluation(self) -> Self:
+        given = [name for name in ("eval_path", "eval_split", "eval_share") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"takes at most one of eval_path, eval_split, eval_share; has {' and '.join(given)}")
+        if self.eval_split is not None and self.hub_id is None:
+            raise ValueError("eval_split names a split of hub_id, which is missing: name a file with eval_path")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         given = [name for name in ("path", "hub_id", "prompts") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of path, hub_id, prompts; has {' and '.join(given) or 'none'}")
+        if self.hub_id is None and (unused := sorted({"config", "split"} & self.model_fields_set)):
+            raise ValueError(f"{' and '.join(unused)} belong to a hub_id, and there is none: drop them")
         return self
 
     @field_validator("prompts")
@@ -108,7 +145,7 @@ class DataSettings(_Settings):
             raise ValueError("has no prompt in it")
         return prompts
 
-    @field_validator("path")
+    @field_validator("path", "eval_path")
     @classmethod
     def _known_format(cls, path: Path | None) -> Path | None:
         if path is not None and path.suffix not in {".jsonl", ".json", ".parquet"}:
@@ -138,6 +175,13 @@ class LocalReward(_Settings):
         return value
 
 
+class StopWhenMissing(_Settings):
+    """When a run ends itself because it hardly learns from what was scored."""
+
+    share: float = Field(gt=0, lt=1)  # of the scores of a step, over all rewards: more than that is missing
+    steps: int = Field(default=5, ge=1)  # so many steps in a row
+
+
 class RewardSettings(_Settings):
     """Where rewards come from and what they weigh."""
 
@@ -157,6 +201,7 @@ class RewardSettings(_Settings):
     on_outage: OnOutage = "wait"
     outage_limit_s: float = Field(default=600.0, ge=0)
     missing: MissingPolicy = "group_mean"
+    stop_when_missing: StopWhenMissing | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -185,7 +230,8 @@ class RunSettings(_Settings):
     """Where the run is kept."""
 
     folder: Path = Path("runs/run")
-    seed: int = 7
+    save: Literal["adapter", "merged"] = "adapter"  # merged: the adapter is added to the weights, which are saved whole
+    seed: int = Field(default=7, ge=0, lt=2**31)  # NumPy takes 32 bits, and each rank adds its number
     samples_before_after: int = Field(
         default=4, ge=0
     )  # prompts that are answered before and after, for a person to compare

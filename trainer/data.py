@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import random
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +44,58 @@ def prompt_rows(config: TrainConfig, *, has_chat_template: bool = True) -> Itera
             raise DataError(f"{source_name(data)}: row {number}: {error}") from None
 
 
-def dataset(config: TrainConfig, *, has_chat_template: bool) -> datasets.Dataset:
-    """Returns all rows as the data set that GRPOTrainer takes. Raises `DataError`."""
-    import datasets  # noqa: PLC0415  # takes a second to import
+def datasets_of(config: TrainConfig, *, has_chat_template: bool) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """Returns the prompts to train on, and those to evaluate if a split is configured, as GRPOTrainer takes them.
 
+    Raises:
+        DataError: Something is wrong in one of them, or a share holds out all or nothing.
+    """
+    rows = _all_rows(config, has_chat_template=has_chat_template)
+    held_out = _all_rows(evaluated, has_chat_template=has_chat_template) if (evaluated := evaluation(config)) else []
+    if config.data.eval_share is not None:
+        rows, held_out = _split(rows, config.data.eval_share, config.run.seed)
+        held_out = held_out[: config.data.eval_limit]
+    return _dataset(rows, config), _dataset(held_out, config) if held_out else None
+
+
+def evaluation(config: TrainConfig) -> TrainConfig | None:
+    """Returns a configuration that reads the evaluation split in place of the prompts, None if it is no source of its own."""
+    data = config.data
+    if data.eval_path is not None:
+        source: dict[str, Any] = {"path": data.eval_path, "hub_id": None, "prompts": None}
+    elif data.eval_split is not None:
+        source = {"split": data.eval_split}
+    else:
+        return None
+    return replace(config, data=data.model_copy(update={**source, "limit": data.eval_limit}))
+
+
+def _all_rows(config: TrainConfig, *, has_chat_template: bool) -> list[Row]:
     rows = list(prompt_rows(config, has_chat_template=has_chat_template))
     if not rows:
         raise DataError(f"{source_name(config.data)}: holds no prompt")
+    return rows
+
+
+def held_out_count(total: int, share: float) -> int:
+    """Returns how many of so many prompts are only evaluated. Raises `DataError` where that leaves a side without any."""
+    count = round(total * share)
+    if not 0 < count < total:
+        raise DataError(f"data.eval_share: {share:g} of {total} prompts holds out {count}; some must be on both sides")
+    return count
+
+
+def _split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Returns the rows that stay and those held out, each in their order."""
+    count = held_out_count(len(rows), share)
+    chosen = set(random.Random(seed).sample(range(len(rows)), count))  # noqa: S311  # no secret
+    stay = [row for index, row in enumerate(rows) if index not in chosen]
+    return stay, [row for index, row in enumerate(rows) if index in chosen]
+
+
+def _dataset(rows: list[Row], config: TrainConfig) -> datasets.Dataset:
+    import datasets  # noqa: PLC0415  # takes a second to import
+
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         return datasets.Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
@@ -69,7 +116,8 @@ def raw_rows(config: TrainConfig) -> Iterator[Row]:
         return _hub_rows(data)
     path = config.at(data.path or "")
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file (data.path)")
+        key = "eval_path" if data.path == data.eval_path else "path"
+        raise DataError(f"{path}: there is no such file (data.{key})")
     return _parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path)
 
 
@@ -77,7 +125,9 @@ def source_name(data: DataSettings) -> str:
     """Returns what a person calls the data set."""
     if data.prompts is not None:
         return "data.prompts"
-    return data.hub_id or str(data.path)
+    if data.hub_id is not None:
+        return data.hub_id if data.split == "train" else f"{data.hub_id} ({data.split})"
+    return str(data.path)
 
 
 def jsonl_rows(path: Path) -> Iterator[Row]:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainer import functions
@@ -15,6 +16,7 @@ from trainer.config import ConfigError, TrainConfig
 from trainer.rewards import RemoteReward, remote_reward
 from trainer.runs import RewardRecord
 from trainer.samples import Note
+from trainer.thinking import with_opening
 
 
 def client_options(config: TrainConfig) -> dict[str, Any]:
@@ -47,11 +49,29 @@ def target(config: TrainConfig) -> str:
     return server
 
 
+def local_server(config: TrainConfig) -> str | None:
+    """Returns the configuration file of the server that the run starts for itself, None if it starts none."""
+    address = target(config)
+    return address.removeprefix(LOCAL) if config.rewards.use and address.startswith(LOCAL) else None
+
+
 class RewardSet:
     """The rewards of one run. Close it at the end: a server of its own ends with it."""
 
-    def __init__(self, config: TrainConfig, run_id: str, progress: Callable[[str], object]) -> None:
-        """Connects nowhere yet, but imports the local functions. Raises `ConfigError` and `BadOptions`."""
+    def __init__(
+        self, config: TrainConfig, run_id: str, progress: Callable[[str], object], *, address: str | None = None
+    ) -> None:
+        """Connects nowhere yet, but imports the local functions.
+
+        Args:
+            config: The run's configuration.
+            run_id: What the server calls the run.
+            progress: Is told, in words, what takes long.
+            address: Where the server is, in place of the configured target: another process has started it.
+
+        Raises:
+            ConfigError, BadOptions: The configuration is wrong.
+        """
         self.names = config.rewards.names
         self._remote = tuple(config.rewards.use)
         self._weights = dict(zip(self.names, config.rewards.weights, strict=True))
@@ -59,12 +79,15 @@ class RewardSet:
         self._local = {name: load_local(config, name) for name in config.rewards.local}
         self._target = target(config)
         self._client: RewardClient | None = None
+        self._thought_opening = ""
         self.functions: list[functions.RewardFunction] = []
         if self._remote:
-            self._client = RewardClient(self._target, run_id=run_id, progress=progress, **client_options(config))
-            # One by one they are made for the same client, so they still share one call per batch.
+            options = client_options(config)
+            self._client = RewardClient(address or self._target, run_id=run_id, progress=progress, **options)
+            # One by one they are made for the same client, so they still share one call per batch. What is missing
+            # stays missing: the run's trainer has a policy for it, for all rewards alike.
             for name in self._remote:
-                self.functions.append(remote_reward(self._client, name, missing=config.rewards.missing))
+                self.functions.append(remote_reward(self._client, name, missing="none"))
         self.functions += self._local.values()
 
     def know_end_tokens(self, token_ids: Collection[int]) -> None:
@@ -73,6 +96,13 @@ class RewardSet:
             if isinstance(function, RemoteReward):
                 function.end_token_ids = frozenset(token_ids)
 
+    def know_thought_opening(self, opening: str) -> None:
+        """Takes what the chat template opens of a completion's thinking block: the server is shown it too."""
+        self._thought_opening = opening
+        for function in self.functions:
+            if isinstance(function, RemoteReward):
+                function.thought_opening = opening
+
     def score(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Sequence[Any]]
     ) -> dict[str, list[Note]]:
@@ -80,7 +110,10 @@ class RewardSet:
         notes: dict[str, list[Note]] = {}
         if self._client is not None:
             result = self._client.score(
-                rewards=self._remote, prompts=prompts, completions=completions, columns=dict(columns)
+                rewards=self._remote,
+                prompts=prompts,
+                completions=with_opening(completions, self._thought_opening),
+                columns=dict(columns),
             )
             for name, scores in result.rewards.items():
                 verdicts = zip(scores.scores, scores.reasons, scores.explanations, strict=True)
@@ -95,6 +128,11 @@ class RewardSet:
         """Returns what each reward is, the server's with the versions they have now."""
         catalog: Catalog | None = None if self._client is None else self._client.list_rewards()
         return [self._record(name, catalog) for name in self.names]
+
+    def versions(self) -> dict[str, str]:
+        """Returns, by reward of the server, the version that gave the last scores."""
+        known = (each for each in self.functions if isinstance(each, RemoteReward) and each.version)
+        return {each.reward: each.version for each in known}
 
     def close(self) -> None:
         """Closes the connection, and ends the server of a `local:` target."""
@@ -115,7 +153,7 @@ async def _wait(scores: Awaitable[list[float | None]]) -> list[float | None]:
 def load_local(config: TrainConfig, name: str) -> functions.RewardFunction:
     """Returns a configured local function as TRL calls it. Raises `ConfigError`."""
     reference = config.rewards.local[name].python
-    return functions.for_trl(name, functions.load_function(reference, config.path.parent))
+    return functions.load_for_trl(name, reference, config.path.parent)
 
 
 def _local_notes(
@@ -126,7 +164,11 @@ def _local_notes(
     try:
         scores = function(prompts=list(prompts), completions=list(completions), **columns, **helpers)
         if inspect.isawaitable(scores):
-            scores = asyncio.run(_wait(scores))
-        return [Note(None if score is None else float(score)) for score in scores]
+            with ThreadPoolExecutor(1) as thread:  # in a notebook a loop is running in this one
+                scores = thread.submit(asyncio.run, _wait(scores)).result()
+        found = [Note(None if score is None else float(score)) for score in scores]
     except Exception as error:  # noqa: BLE001  # a person's own function, which may need what only training has
         return [Note(None, f"{type(error).__name__}: {error}") for _ in completions]
+    if len(found) != len(completions):
+        return [Note(None, f"it returned {len(found)} scores for {len(completions)} completions") for _ in completions]
+    return found

@@ -29,7 +29,7 @@ FUNCTIONS = {  # the reward's name -> function of the classic file, weight
     "style": ("style_reward", 0.5),
     "judged": ("judge_reward", 0.1),
 }
-WITH_CLOCKS = ("time", "wall_s", "per_second", "tokens_per", "reward_server/", "/missing")
+WITH_CLOCKS = ("versions", "time", "wall_s", "per_second", "tokens_per", "reward_server/", "/missing")
 """Metrics that are a time, or that only a server's rewards have."""
 
 

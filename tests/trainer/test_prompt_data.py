@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer import data
-from trainer.config import DataError, TrainConfig, load
+from trainer.config import ConfigError, DataError, TrainConfig, load
 
 Make = Callable[..., TrainConfig]
 
@@ -82,13 +82,13 @@ def test_a_limit_takes_the_first_rows(config: Make):
 
 def test_conversations_survive_the_way_into_a_dataset(config: Make, tmp_path: Path):
     prompt = [{"role": "user", "content": "a"}]
-    found = data.dataset(config(path=jsonl(tmp_path, {"prompt": prompt, "answer": "x"})), has_chat_template=True)
+    found, _ = data.datasets_of(config(path=jsonl(tmp_path, {"prompt": prompt, "answer": "x"})), has_chat_template=True)
     assert found[0] == {"prompt": prompt, "answer": "x"}
 
 
 def test_a_row_may_lack_a_column_that_others_have(config: Make, tmp_path: Path):
     path = jsonl(tmp_path, {"prompt": "a", "answer": "x"}, {"prompt": "b"})
-    found = data.dataset(config(path=path, conversational=False), has_chat_template=True)
+    found, _ = data.datasets_of(config(path=path, conversational=False), has_chat_template=True)
     assert found["answer"][:] == ["x", None]
 
 
@@ -149,7 +149,7 @@ def test_a_template_on_a_conversation_is_refused(config: Make, tmp_path: Path):
 )
 def test_what_no_dataset_can_hold_is_refused(config: Make, tmp_path: Path, lines, message):
     with pytest.raises(DataError, match=message):
-        data.dataset(config(path=jsonl(tmp_path, *lines), conversational=False), has_chat_template=True)
+        data.datasets_of(config(path=jsonl(tmp_path, *lines), conversational=False), has_chat_template=True)
 
 
 def test_a_hub_dataset_that_is_not_there_says_what_else_would_do(config: Make, monkeypatch):
@@ -170,3 +170,66 @@ def test_a_hub_dataset_is_read_by_its_configuration_and_split(config: Make, monk
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert rows(config(hub_id="org/name", config="main", split="test", conversational=False)) == [{"prompt": "a"}]
     assert asked == [(("org/name", "main"), {"split": "test"})]
+
+
+def test_a_share_is_held_out_by_the_seed_and_never_trained_on(config: Make, tmp_path: Path):
+    path = jsonl(tmp_path, *({"prompt": str(number), "answer": number} for number in range(20)))
+    settings = config(path=path, eval_share=0.25, conversational=False)
+    stay, held_out = data.datasets_of(settings, has_chat_template=False)
+    assert held_out is not None
+    assert len(held_out) == 5
+    assert sorted([*stay["answer"], *held_out["answer"]]) == list(range(20))
+    assert data.datasets_of(settings, has_chat_template=False)[1]["answer"] == held_out["answer"]
+    limited = config(path=path, eval_share=0.25, eval_limit=2, conversational=False)
+    fewer, most = data.datasets_of(limited, has_chat_template=False)
+    assert most["answer"] == held_out["answer"][:2]
+    assert fewer["answer"] == stay["answer"]
+
+
+def test_another_file_is_evaluated_in_the_same_shape(config: Make, tmp_path: Path):
+    (tmp_path / "held_out.jsonl").write_text('{"question": "b"}\n{"question": "c"}\n')
+    path = jsonl(tmp_path, {"question": "a"})
+    settings = {"prompt_column": "question", "prompt_template": "Q: {prompt}", "conversational": False, "limit": 1}
+    found = config(path=path, eval_path="held_out.jsonl", **settings)
+    prompts, held_out = data.datasets_of(found, has_chat_template=False)
+    assert prompts["prompt"] == ["Q: a"]
+    assert held_out["prompt"] == ["Q: b", "Q: c"]
+
+
+def test_a_hub_split_is_evaluated(config: Make, monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    def load_dataset(name: str, subset: str | None, *, split: str) -> list[dict[str, str]]:
+        return [{"prompt": f"{name} {subset} {split}"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = config(hub_id="some/data", config="main", eval_split="test", conversational=False)
+    prompts, held_out = data.datasets_of(found, has_chat_template=False)
+    assert (prompts["prompt"], held_out["prompt"]) == (["some/data main train"], ["some/data main test"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_path": "e.jsonl", "eval_share": 0.1}, "at most one of eval_path, eval_split, eval_share"),
+        ({"eval_split": "test"}, "names a split of hub_id, which is missing"),
+        ({"eval_share": 1.0}, "less than 1"),
+        ({"eval_path": "e.csv"}, "should be a .jsonl or .parquet file"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused(config: Make, settings: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        config(prompts=["a", "b"], **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_share": 0.1}, r"data.eval_share: 0.1 of 2 prompts holds out 0"),
+        ({"eval_share": 0.9}, r"data.eval_share: 0.9 of 2 prompts holds out 2"),
+        ({"eval_path": "nowhere.jsonl"}, r"there is no such file \(data.eval_path\)"),
+    ],
+)
+def test_an_evaluation_without_prompts_is_an_error(config: Make, settings: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
+        data.datasets_of(config(prompts=["a", "b"], conversational=False, **settings), has_chat_template=False)

@@ -88,6 +88,8 @@ def test_the_command_line_takes_the_place_of_server_and_folder(tmp_path, monkeyp
         (GOOD + "grpo: {output_dir: x}\n", "train.yaml:6: grpo.output_dir: does not stand here: the folder of the run is run.folder"),
         (GOOD + "grpo: {bf16: true}\n", "train.yaml:6: grpo.bf16: does not stand here: the number format is model.precision: bf16"),
         (GOOD + "training: {}\n", "train.yaml:6: training: unknown key"),
+        (GOOD + "run: {seed: -1}\n", "train.yaml:6: run.seed: must be at least 0, found -1"),
+        (GOOD + "  stop_when_missing: {share: 1}\n", "train.yaml:6: rewards.stop_when_missing.share: must be less than 1, found 1"),
         ("model: {name: m}\n", "train.yaml: rewards: is missing"),
     ],
 )  # fmt: skip

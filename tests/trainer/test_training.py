@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -15,9 +16,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from protos.reward.v1 import reward_pb2 as pb
-from trainer.config import ModelSettings, TrainConfig
+from trainer.config import ConfigError, ModelSettings, TrainConfig
 from trainer.errors import ServerUnreachable
-from trainer.train import Interrupted, Result, train
+from trainer.train import Interrupted, OutOfMemory, Result, train
 
 Make = Callable[..., TrainConfig]
 
@@ -191,6 +192,42 @@ def test_a_reward_that_crashes_keeps_the_metrics_so_far(small_run: Make, tmp_pat
     assert "my own fault" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("[1.0] * (len(completions) - 1)", "reward 'odd' returned 3 scores for 4 completions"),
+        ("None", "reward 'odd' must return a list with a number, or None, for each completion"),
+        (
+            "['good'] * len(completions)",
+            "reward 'odd' must return a list .*: could not convert string to float: 'good'",
+        ),
+        ("[10**400] * len(completions)", "reward 'odd' must return a list .*: int too large"),
+    ],
+)
+def test_a_reward_that_returns_no_scores_is_named(small_run: Make, tmp_path: Path, returned: str, message: str):
+    (tmp_path / "odd.py").write_text(f"def odd(completions):\n    return {returned}\n")
+    with pytest.raises((TypeError, ValueError), match=message):
+        run(small_run(rewards={"local": {"odd": {"python": "odd.py:odd"}}}))
+    notes = json.loads((tmp_path / "run" / "samples.json").read_text())["before"][0]["verdicts"]["odd"]
+    assert notes["score"] is None
+    assert notes["reason"]
+
+
+def test_a_reward_may_change_the_list_that_it_gets(small_run: Make, tmp_path: Path):
+    (tmp_path / "pops.py").write_text(
+        "def pops(completions):\n    found = []\n    while completions:\n        found.append(float(len(completions.pop())))\n"
+        "    return found\n"
+    )
+    run(small_run(rewards={"local": {"pops": {"python": "pops.py:pops"}}}))
+    assert len(metrics(tmp_path / "run")) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_words(small_run: Make, tmp_path: Path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(ConfigError, match=r"run\.folder: .*run cannot be made: Not a directory"):
+        run(small_run())
+
+
 def test_a_server_that_stays_away_ends_the_run_and_saves_what_it_has_learned(
     small_run: Make, server: FakeServer, tmp_path: Path
 ):
@@ -215,3 +252,90 @@ def test_one_seed_is_one_run(small_run: Make, tmp_path: Path):
     kept = ("loss", "reward", "rewards/letters/mean", "entropy", "completions/mean_length")
     steps = [[{key: row[key] for key in kept} for row in metrics(result.folder.path)] for result in (first, second)]
     assert steps[0] == steps[1]
+
+
+def test_an_evaluation_split_is_evaluated_before_and_after_and_marked(small_run: Make, tmp_path: Path):
+    data = {"prompts": ["one", "two", "three", "four", "five", "six"], "conversational": False, "eval_share": 0.3}
+    grpo = {"max_steps": 3, "eval_strategy": "steps", "eval_steps": 2, "num_generations_eval": 4}
+    result = run(small_run(data=data, grpo=grpo))
+    rows = metrics(tmp_path / "run")
+    assert [(row["step"], row.get("eval", False)) for row in rows] == [
+        (0, True),
+        (1, False),
+        (2, False),
+        (2, True),
+        (3, False),
+        (3, True),
+    ]
+    assert all("eval_rewards/letters/mean" in row for row in rows if row.get("eval"))
+    assert [step for step, _ in result.history.evaluated("rewards/letters/mean")] == [0, 2, 3]
+    assert [row["step"] for row in result.history.rows] == [1, 2, 3]
+    assert "held out" in result.folder.report.read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's
+def test_a_merged_model_answers_as_base_and_adapter_do(small_run: Make, tiny_policy: Path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = ModelSettings.model_validate({"name": str(tiny_policy), "precision": "fp32", "lora": {"r": 4}})
+    grpo = {"learning_rate": 1e-1, "save_strategy": "steps"}
+    merged = run(replace(small_run(grpo=grpo, run={"save": "merged"}), model=model)).folder
+    assert not merged.adapter.exists()
+    tokens = torch.arange(12).reshape(2, 6)
+    base = AutoModelForCausalLM.from_pretrained(tiny_policy)
+    with torch.no_grad():
+        before = base(tokens).logits
+        beside = PeftModel.from_pretrained(base, merged.path / "checkpoint-2")(tokens).logits
+        alone = AutoModelForCausalLM.from_pretrained(merged.model)(tokens).logits
+    assert torch.allclose(alone, beside, atol=1e-5)
+    assert not torch.allclose(alone, before, atol=1e-3)
+    assert (merged.model / "tokenizer.json").exists()
+
+
+def test_reports_go_to_the_runs_folder_under_its_name(small_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "tensorboardX.py").write_text(
+        "from pathlib import Path\n"
+        "class SummaryWriter:\n"
+        "    def __init__(self, log_dir):\n"
+        "        Path(log_dir).mkdir()\n"
+        "        self.file = Path(log_dir, 'scalars').open('w')\n"
+        "    def add_scalar(self, name, value, step):\n"
+        "        print(step, name, file=self.file)\n"
+        "    def add_text(self, *_): pass\n"
+        "    def flush(self): pass\n"
+        "    def close(self): self.file.close()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # not to be imported, also where it could be
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "of another run").touch()
+    config = small_run(
+        grpo={"report_to": ["tensorboard"], "log_completions": True, "max_steps": 1}, run={"samples_before_after": 0}
+    )
+    folder = run(config).folder.path
+    assert folder == tmp_path / "run-2"
+    assert "1 train/rewards/letters/mean" in (folder / "logs" / "scalars").read_text()
+    assert list((folder / "completions").glob("*.parquet"))
+
+
+def test_out_of_memory_is_answered_with_settings_and_the_model_is_saved(small_run: Make, tmp_path: Path):
+    (tmp_path / "full.py").write_text(
+        "import torch\n"
+        "def full(completions, trainer_state):\n"
+        "    if trainer_state is not None and trainer_state.global_step == 1:\n"
+        "        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB')\n"
+        "    return [0.0 for _ in completions]\n"
+    )
+    config = small_run(rewards={"local": {"full": {"python": "full.py:full"}}}, run={"samples_before_after": 0})
+    with pytest.raises(OutOfMemory, match=r"grpo.gradient_checkpointing from false to true"):
+        run(config)
+    assert record(tmp_path / "run")["outcome"] == "failed (out of memory)"
+    assert "grpo.gradient_checkpointing" in record(tmp_path / "run")["advice"]
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_an_evaluation_without_a_split_is_refused(small_run: Make):
+    with pytest.raises(ConfigError, match=r"there is nothing to evaluate: say data.eval_share"):
+        run(small_run(grpo={"eval_strategy": "steps"}))
