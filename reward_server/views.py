@@ -15,6 +15,8 @@ from reward_server.domain import Message, Sample, Text
 
 THINKING_OPENS: Final = "<think>"
 THINKING_ENDS: Final = "</think>"
+THOUGHT_KEYS: Final = ("reasoning_content", "thinking")
+"""Where a parser of chat templates puts a message's thoughts, apart from its content."""
 
 
 class View(Enum):
@@ -92,8 +94,24 @@ def last_text(conversation: Sequence[Message], role: str) -> str:
     """Returns the text of the last message of that role, empty where there is none."""
     for message in reversed(conversation):
         if message.get("role") == role:
-            return content_text(message.get("content"))
+            return message_text(message)
     return ""
+
+
+def message_text(message: Message) -> str:
+    """Returns a message's text as it was written.
+
+    TRL parses completions where the tokenizer has a response template: thoughts then stand beside the content. They are put
+    before it again, so that every view means the same with and without such a parser. Whether the block was closed is
+    not told; thoughts that nothing follows count as unfinished.
+    """
+    text = content_text(message.get("content"))
+    thoughts = next((said for key in THOUGHT_KEYS if isinstance(said := message.get(key), str) and said.strip()), "")
+    if not thoughts:
+        return text
+    if not text and not message.get("tool_calls"):
+        return f"{THINKING_OPENS}\n{thoughts}"
+    return f"{THINKING_OPENS}\n{thoughts}\n{THINKING_ENDS}\n\n{text}"
 
 
 def content_text(content: str | Sequence[Any] | None) -> str:
@@ -109,4 +127,4 @@ def text_bytes(text: Text) -> int:
     """Returns the size of all text in it, in bytes of UTF-8; a conversation's is that of its messages' contents."""
     if isinstance(text, str):
         return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-    return sum(text_bytes(content_text(message.get("content"))) for message in text)
+    return sum(text_bytes(message_text(message)) for message in text)

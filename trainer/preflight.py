@@ -1,4 +1,4 @@
-"""What is looked at before a GPU is taken: one line each, and the remedy where something is wrong.
+"""What is looked at before a GPU is taken: one line each, and the remedy where something is wrong or unusual.
 
 Needs no torch, except for the fields of `grpo`, which only TRL can check.
 """
@@ -10,16 +10,18 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-
-from rich.console import Console
+from typing import Any
 
 from protos.configfile import did_you_mean
-from trainer import data, functions, models
+from trainer import data, functions, launch, models, ranges
 from trainer.client import Catalog, Health, RewardClient, RewardInfo
 from trainer.config import ConfigError, RunError, TrainConfig
 from trainer.errors import NotAllowed, RewardError, UnknownReward
+from trainer.fields import unsloth_batch_size
+from trainer.marks import Check, fine, show, unknown, unusual, wrong
 from trainer.reward_set import client_options, target
+
+__all__ = ["checks", "show"]
 
 ANSWER_WITHIN_S = 15.0
 """A server that takes longer to say what it offers will not score in time either."""
@@ -28,69 +30,24 @@ SHOWN_ROWS = 10
 """Rows that are read of a data set on the hub; a file is read to its end."""
 
 
-class Mark(Enum):
-    """What came of looking; the value is its sign where a terminal shows more than ASCII."""
-
-    FINE = "✓"
-    WRONG = "✗"
-    UNKNOWN = "-"  # it could not be looked at here
-
-
-ASCII_SIGNS = {Mark.FINE: "ok", Mark.WRONG: "FAILED", Mark.UNKNOWN: "-"}
-STYLES = {Mark.FINE: "green", Mark.WRONG: "bold red", Mark.UNKNOWN: "dim"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    mark: Mark
-    text: str  # what was found; where it is wrong, with the remedy
-
-
 @dataclass
 class _Found:
     """What was seen of the data set."""
 
     columns: list[str] = field(default_factory=list)
     prompt_count: int | None = None  # None: not counted
-
-
-def fine(text: str) -> Check:
-    """Returns a check that passed."""
-    return Check(Mark.FINE, text)
-
-
-def wrong(text: str) -> Check:
-    """Returns a check that failed."""
-    return Check(Mark.WRONG, text)
-
-
-def unknown(text: str) -> Check:
-    """Returns a check that could not be made."""
-    return Check(Mark.UNKNOWN, text)
+    longest_prompt_chars: int = 0  # of the prompts that were read
 
 
 def checks(config: TrainConfig) -> Iterator[Check]:
     """Yields what was found, as soon as it is found. Raises nothing for what is wrong: that is a check that failed."""
     found = _Found()
     yield from _data(config, found)
+    yield from _evaluation(config, found)
     yield from _server(config, found.columns)
     yield from _local_functions(config, found.columns)
     yield from _model(config)
     yield from _grpo(config, found)
-
-
-def show(found: Iterable[Check], console: Console) -> bool:
-    """Prints each check as a line and returns whether all is well."""
-    utf8 = (console.encoding or "").lower().startswith("utf")
-    well = True
-    for check in found:
-        sign = check.mark.value if utf8 else ASCII_SIGNS[check.mark]
-        console.print(sign, style=STYLES[check.mark], end=" ")
-        console.print(check.text, markup=False, highlight=False, soft_wrap=True)
-        well = well and check.mark is not Mark.WRONG
-    return well
 
 
 def _data(config: TrainConfig, found: _Found) -> Iterator[Check]:
@@ -101,6 +58,7 @@ def _data(config: TrainConfig, found: _Found) -> Iterator[Check]:
         count = 0
         for row in itertools.islice(rows, SHOWN_ROWS) if config.data.hub_id else rows:
             found.columns.extend(column for column in row if column not in found.columns)
+            found.longest_prompt_chars = max(found.longest_prompt_chars, _chars(row["prompt"]))
             count += 1
     except RunError as error:
         yield wrong(f"data: {error}")
@@ -113,6 +71,29 @@ def _data(config: TrainConfig, found: _Found) -> Iterator[Check]:
     yield fine(f"data: {name}: {more}; columns: {', '.join(found.columns)}")
 
 
+def _evaluation(config: TrainConfig, found: _Found) -> Iterator[Check]:
+    """Reads the evaluation split, and leaves in `found` the columns that both have: rewards read both."""
+    share, total = config.data.eval_share, found.prompt_count
+    if share is not None and total is not None:
+        try:
+            found.prompt_count = total - data.held_out_count(total, share)
+        except RunError as error:
+            yield wrong(f"data: {error}")
+    if (held_out := data.evaluation(config)) is None:
+        return
+    other = _Found()
+    yield from _data(held_out, other)
+    if other.columns and (lacking := [name for name in found.columns if name not in other.columns]):
+        found.columns = [name for name in found.columns if name in other.columns]
+        yield unusual(f"data: {data.source_name(held_out.data)} lacks what the prompts have: {', '.join(lacking)}")
+
+
+def _chars(prompt: str | list[data.Row]) -> int:
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(message["content"]) for message in prompt if isinstance(message.get("content"), str))
+
+
 def _server(config: TrainConfig, columns: Sequence[str]) -> Iterator[Check]:
     if config.rewards.server is None:
         return
@@ -122,7 +103,8 @@ def _server(config: TrainConfig, columns: Sequence[str]) -> Iterator[Check]:
         with RewardClient(address, **options) as client:
             catalog = client.list_rewards()
             yield from _answers(client, catalog, with_token=bool(client.options.bearer_token()))
-            yield from (_reward(config, catalog, name, columns) for name in config.rewards.use)
+            for name in config.rewards.use:
+                yield from _reward(config, catalog, name, columns)
     except NotAllowed as error:
         yield wrong(f"token: {error} (rewards.token_file or rewards.token_env)")
     except (RewardError, ConfigError) as error:
@@ -139,17 +121,20 @@ def _answers(client: RewardClient, catalog: Catalog, *, with_token: bool) -> Ite
     yield fine(f"token: {'accepted' if with_token else 'none sent, and the server asks for none'}")
 
 
-def _reward(config: TrainConfig, catalog: Catalog, name: str, columns: Sequence[str]) -> Check:
+def _reward(config: TrainConfig, catalog: Catalog, name: str, columns: Sequence[str]) -> Iterator[Check]:
     try:
         (info,) = catalog.asked([name])
     except UnknownReward as error:
-        return wrong(f"reward {name}: {error}{did_you_mean(name, catalog.rewards)}")
-    if info.health is Health.NOT_SERVING:
-        return wrong(f"reward {name}: cannot be served now: {info.health_reason}")
-    if lacking := _lacking(info.required_columns, columns, config):
-        return wrong(f"reward {name}: {lacking}")
+        yield wrong(f"reward {name}: {error}{did_you_mean(name, catalog.rewards)}")
+        return
     weight = config.rewards.use[name]
-    return fine(f"reward {name}: {_described(info)}, weight {weight:g}, version {info.version}")
+    if info.health is Health.NOT_SERVING:
+        yield wrong(f"reward {name}: cannot be served now: {info.health_reason}")
+    elif lacking := _lacking(info.required_columns, columns, config):
+        yield wrong(f"reward {name}: {lacking}")
+    else:
+        yield fine(f"reward {name}: {_described(info)}, weight {weight:g}, version {info.version}")
+    yield from map(unusual, ranges.of_reward(info, weight, config.rewards.deadline_s))
 
 
 def _described(info: RewardInfo) -> str:
@@ -197,21 +182,37 @@ def _grpo(config: TrainConfig, found: _Found) -> Iterator[Check]:
     if importlib.util.find_spec("trl") is None:
         yield unknown("grpo: not checked, TRL is not installed here (pip install 'grpo-reward-service[trainer]')")
         return
+    try:
+        loader = models.prepare(config).name
+    except ConfigError:
+        return  # which was told of the model
     from trainer.arguments import grpo_arguments  # noqa: PLC0415  # several seconds, and torch
 
+    uneven = ranges.uneven_batch(config, launch.process_count())
     try:
         arguments = grpo_arguments(config, config.at(config.run.folder))
     except ConfigError as error:
-        yield from (wrong(problem) for problem in error.problems)
+        yield from (wrong(problem) for problem in ([f"grpo: {uneven}"] if uneven else error.problems))
         return
+    if loader == "unsloth" and (raised := unsloth_batch_size(config)):
+        yield unusual(
+            f"grpo: {uneven}. As it is, Unsloth takes a batch of {raised} per device by itself, and memory for it"
+        )
+    yield _batch(arguments, found)
+    yield from map(unusual, ranges.unusual(arguments, config))
+    yield from map(unusual, ranges.room_for_prompts(arguments, config, found.longest_prompt_chars))
+
+
+def _batch(arguments: Any, found: _Found) -> Check:
+    """Returns what a step takes, or why there are too few prompts for one."""
     group = arguments.num_generations or 1
     at_once = (arguments.generation_batch_size or 0) // group
     if found.prompt_count is not None and found.prompt_count < at_once:
-        yield wrong(
+        return wrong(
             f"grpo: a batch takes {at_once} prompts of {group} completions each, and the data set has "
             f"{found.prompt_count}: TRL would train on none. Add prompts, or lower grpo.per_device_train_batch_size"
         )
-        return
     length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     device = f"{arguments.device.type}, {'bf16' if arguments.bf16 else 'fp16' if arguments.fp16 else 'fp32'}"
-    yield fine(f"grpo: {length} of {at_once} prompts x {group} completions on {device}")
+    kl = "" if arguments.beta else "; beta 0: TRL measures no KL"
+    return fine(f"grpo: {length} of {at_once} prompts x {group} completions on {device}{kl}")

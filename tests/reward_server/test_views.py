@@ -13,6 +13,10 @@ CONVERSATIONS = st.lists(MESSAGES, max_size=4)
 SAMPLES = st.builds(Sample, completion=TEXTS | CONVERSATIONS, prompt=st.none() | TEXTS | CONVERSATIONS)
 
 
+THOUGHTS = TEXTS.map(lambda text: text.replace("</think>", "")).filter(str.strip)
+KEYS = st.sampled_from(["reasoning_content", "thinking"])
+
+
 def assistant(*contents):
     return [{"role": "assistant", "content": content} for content in contents]
 
@@ -114,3 +118,33 @@ def test_a_message_without_content_is_an_empty_text():
 def test_size_is_that_of_all_text_in_utf8(text):
     texts = [text] if isinstance(text, str) else [content_text(message["content"]) for message in text]
     assert text_bytes(text) == sum(len(each.encode()) for each in texts)
+
+
+def parsed(**message):
+    """A completion as TRL has it where the tokenizer has a response template."""
+    return [{"role": "assistant", **message}]
+
+
+@given(KEYS, THOUGHTS, TEXTS.filter(bool))
+def test_thoughts_that_a_parser_took_apart_are_no_part_of_the_answer_but_of_the_full_text(key, thoughts, answer):
+    sample = Sample(parsed(content=answer, **{key: thoughts}))
+    shown = View.ANSWER.show(sample)
+    assert (shown.completion, shown.still_thinking) == (answer.lstrip("\r\n"), False)
+    assert View.FULL.show(sample).completion == f"<think>\n{thoughts}\n</think>\n\n{answer}"
+
+
+@given(KEYS, st.sampled_from(["", None]))
+def test_thoughts_that_nothing_follows_are_unfinished(key, nothing):
+    shown = View.ANSWER.show(Sample(parsed(content=nothing, **{key: "Let me see"})))
+    assert (shown.completion, shown.still_thinking) == ("", True)
+    assert View.FULL.show(Sample(parsed(content=nothing, **{key: "Let me see"}))).completion == "<think>\nLet me see"
+
+
+def test_thoughts_before_a_call_of_a_tool_are_finished():
+    calls = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
+    shown = View.ANSWER.show(Sample(parsed(content="", reasoning_content="I need f", tool_calls=calls)))
+    assert (shown.completion, shown.still_thinking) == ("", False)
+
+
+def test_thoughts_count_towards_the_size_of_a_completion():
+    assert text_bytes(parsed(content="4", reasoning_content="x" * 1000)) > 1000

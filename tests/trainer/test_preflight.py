@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from protos.reward.v1 import reward_pb2 as pb
-from trainer import cli, preflight
+from trainer import cli, marks, preflight
 from trainer.config import TrainConfig, load
 
 Write = Callable[..., Path]
@@ -41,9 +41,10 @@ def test_all_is_well(small_run: Callable[..., TrainConfig], server: FakeServer, 
     assert said[2:5] == [
         "✓ token: none sent, and the server asks for none",
         "✓ reward a: length, weight 1, version a-1",
-        f"✓ model: {tiny_policy}, all weights",
+        f"✓ model: {tiny_policy}, all weights; loaded by transformers (unsloth is not installed)",
     ]
     assert said[5].startswith("- grpo: not checked, TRL is not installed here")
+    assert len(said) == 6
 
 
 def test_a_misspelt_reward_is_named_with_the_one_that_was_meant(write_config: Write, server: FakeServer):
@@ -170,9 +171,84 @@ def test_signs_are_plain_where_the_terminal_knows_only_ascii():
         encoding = "ascii"
 
     out = Ascii()
-    well = preflight.show([preflight.fine("good"), preflight.wrong("bad")], Console(file=out))
-    assert not well
-    assert out.getvalue() == "ok good\nFAILED bad\n"
+    checks = [marks.fine("good"), marks.unusual("odd"), marks.unknown("dark"), marks.wrong("bad")]
+    assert not marks.show(checks, Console(file=out))
+    assert out.getvalue() == "ok good\nWARNING odd\n- dark\nFAILED bad\n"
+
+
+def test_warnings_are_no_fault():
+    out = StringIO()
+    assert marks.show([marks.fine("good"), marks.unusual("odd")], Console(file=out))
+
+
+def test_a_reward_that_dwarfs_others_and_a_judge_with_little_time_are_warnings(
+    write_config: Write, server: FakeServer, tiny_policy: Path
+):
+    server.reward("a", min_score=0, max_score=100, cost_class=pb.COST_CLASS_JUDGE)
+    path = write_config(rewards=rewards(server, deadline_s=5), model={"name": str(tiny_policy)})
+    warned = [line for line in lines(load(path)) if line.startswith("!")]
+    assert [line.partition(":")[0] for line in warned] == ["! reward a", "! rewards.deadline_s"]
+    done = CliRunner().invoke(cli.app, ["preflight", "--config", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "Try a weight of 0.01" in done.output
+
+
+@pytest.fixture
+def with_trl(without_trl: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts TRL in again, for the checks that are TRL's."""
+    monkeypatch.undo()
+
+
+USUAL = {"max_completion_length": 64, "num_generations": 2, "beta": 0.04, "learning_rate": 1e-5, "use_cpu": True}
+
+
+def of_grpo(config: TrainConfig) -> list[str]:
+    return [line for line in lines(config) if line.startswith(("! ", "✗ ")) or " grpo: " in line]
+
+
+@pytest.mark.usefixtures("with_trl")
+@pytest.mark.parametrize(
+    ("share", "line"),
+    [
+        (0.1, "✗ data: data.eval_share: 0.1 of 4 prompts holds out 0; some must be on both sides"),
+        (0.75, "✗ grpo: a batch takes 2 prompts of 2 completions each, and the data set has 1"),
+    ],
+)
+def test_prompts_that_are_held_out_are_counted(small_run: Callable[..., TrainConfig], share: float, line: str):
+    data = {"prompts": ["one", "two", "three", "four"], "conversational": False, "eval_share": share}
+    assert any(found.startswith(line) for found in lines(small_run(data=data)))
+
+
+@pytest.mark.usefixtures("with_trl")
+def test_a_usual_run_is_one_line(small_run: Callable[..., TrainConfig]):
+    assert of_grpo(small_run(grpo=USUAL)) == ["✓ grpo: 2 steps of 2 prompts x 2 completions on cpu, fp32"]
+
+
+@pytest.mark.usefixtures("with_trl")
+def test_without_beta_it_is_said_that_no_kl_is_measured(small_run: Callable[..., TrainConfig]):
+    (line,) = of_grpo(small_run(grpo={**USUAL, "beta": 0.0}))
+    assert line.endswith("on cpu, fp32; beta 0: TRL measures no KL")
+
+
+@pytest.mark.usefixtures("with_trl")
+def test_each_unusual_setting_is_a_warning(small_run: Callable[..., TrainConfig]):
+    grpo = {**USUAL, "beta": 0.001, "learning_rate": 1.0, "max_completion_length": 8}
+    data = {"prompts": ["word " * 200] * 4, "conversational": False}
+    found = of_grpo(small_run(grpo=grpo, data=data, model={"max_seq_length": 128}))
+    assert found[0].startswith("✓ grpo: ")
+    assert [line.split(":")[0] for line in found[1:]] == [
+        "! grpo.beta",
+        "! grpo.max_completion_length",
+        "! grpo.learning_rate",
+        "! model.max_seq_length",
+    ]
+
+
+@pytest.mark.usefixtures("with_trl")
+def test_a_batch_of_broken_groups_is_wrong_and_told_with_two_ways_out(small_run: Callable[..., TrainConfig]):
+    (line,) = of_grpo(small_run(grpo={**USUAL, "per_device_train_batch_size": 1, "num_generations": 4}))
+    assert line.startswith("✗ grpo: a batch is 1 x 1 = 1 completions, ")
+    assert line.endswith("Try grpo.gradient_accumulation_steps: 4, or grpo.per_device_train_batch_size: 4")
 
 
 def test_help_and_preflight_need_no_torch(write_config: Write, server: FakeServer, tiny_policy: Path):
@@ -194,3 +270,17 @@ def test_help_and_preflight_need_no_torch(write_config: Write, server: FakeServe
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("with_trl")
+def test_where_unsloth_would_raise_the_batch_by_itself_it_is_a_warning(
+    small_run: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+):
+    from trainer import arguments
+
+    whole = arguments.grpo_arguments(small_run(grpo={**USUAL, "num_generations": 4}), Path("run"))
+    monkeypatch.setattr(preflight.models, "prepare", lambda config: preflight.models.ChosenLoader("unsloth", "a test"))
+    monkeypatch.setattr(arguments, "grpo_arguments", lambda config, folder: whole)  # Unsloth's takes any batch
+    found = of_grpo(small_run(grpo={**USUAL, "per_device_train_batch_size": 1, "num_generations": 4}))
+    (line,) = [line for line in found if line.startswith("! grpo: a batch is 1 x 1 = 1 completions")]
+    assert line.endswith("Unsloth takes a batch of 4 per device by itself, and memory for it")
