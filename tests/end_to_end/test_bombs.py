@@ -35,7 +35,7 @@ rewards:
   late: {python: {function: rewards.py:graded, calls: sample, timeout_s: 1}, floor: -1}
   late_in_a_batch: {python: {function: rewards.py:graded, timeout_s: 1}, floor: -1}
   hard: {python: {function: rewards.py:graded, calls: sample, timeout_s: 0.6}, floor: -1}
-  hard_in_a_batch: {python: {function: rewards.py:graded, timeout_s: 0.6}, floor: -1}
+  hard_in_a_batch: {python: {function: rewards.py:graded, timeout_s: 0.8}, floor: -1}
   math: {math: {timeout_s: 0.8}}
   late_math: {math: {timeout_s: 1}}
   numeric: {numeric: {}}
@@ -222,6 +222,7 @@ def test_of_64_items_the_two_that_hang_are_named_and_62_scored(server: ServerPro
 
 
 def test_no_completion_is_blamed_for_a_busy_machine(server: ServerProcess) -> None:
+    """Eight together are late by their own time; alone, and as the pair that proves it, each has twice its time."""
     completions = [f"4 HARD {number}" for number in range(8)]
     batch = {"completions": completions, "columns": {"answer": ["4"] * len(completions)}}
     with ExitStack() as stack:

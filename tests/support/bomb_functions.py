@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-HARD_S = 0.3  # of the processor's time, for a completion that is hard to grade
+HARD_S = 0.2  # of the processor's time, for a completion that is hard to grade
 
 
 def loop() -> None:
